@@ -1,0 +1,2 @@
+//! The thin binary: reads flags, starts the appliance.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Passport to be written by the room's first inhabitant.
