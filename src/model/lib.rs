@@ -9,6 +9,7 @@
 #[rustfmt::skip]
 pub mod labels; // Label sets, sorted and packed
 pub mod float_text; // floats as Go's strconv writes and reads them
+pub mod histogram; // native histograms and their arithmetic
 pub mod matcher; // a condition on one label
 pub mod quote; // strings as Go quotes them
 pub mod regex; // regular expressions as Prometheus means them
@@ -16,6 +17,7 @@ pub mod sample; // a value at a time, and the values that mean something else
 pub mod series; // names of series inside the house
 pub mod time; // durations and timestamps as text
 
+pub use histogram::{CounterResetHint, FloatHistogram, Histogram, Span};
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchOp, Matcher};
 pub use sample::{NORMAL_NAN, STALE_NAN, Sample, is_stale};
