@@ -1,0 +1,308 @@
+//! A group: the series of one source on this shard, appended to row by row.
+
+use model::{SeriesId, Timestamp, is_stale};
+
+use crate::shard::head::row::{ABSENT, Row, RowLog, is_absent, repeats};
+
+/// Slots of one group at most: a mask of 64 words, and a sealed window's offsets, stay within a few pages.
+pub(in crate::shard) const GROUP_SLOTS_MAX: u32 = 4096;
+
+pub(in crate::shard) struct Group {
+    /// The series of each slot; `None` where a slot was skipped.
+    pub(in crate::shard) series: Vec<Option<SeriesId>>,
+    /// The value of each slot before the first open row.
+    base: Vec<f64>,
+    /// The value of each slot after the last row.
+    last: Vec<f64>,
+    last_time: Timestamp,
+    /// Whether the last row was partial: then `last` says nothing of slots that it did not name.
+    last_is_partial: bool,
+    /// Slots whose last value repeats: what a full row holds beside staleness markers.
+    present_count: usize,
+    open: RowLog,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Group {
+            series: Vec::new(),
+            base: Vec::new(),
+            last: Vec::new(),
+            last_time: Timestamp::MIN,
+            last_is_partial: false,
+            present_count: 0,
+            open: RowLog::default(),
+        }
+    }
+}
+
+/// Columns that a group decodes into: one run of values a slot, over shared times.
+#[derive(Default)]
+pub(in crate::shard) struct Columns {
+    pub(in crate::shard) times: Vec<Timestamp>,
+    /// Slot-major: `values[i * times.len() ..]` for the i-th slot asked for; [`ABSENT`] where it has no sample.
+    pub(in crate::shard) values: Vec<f64>,
+    /// Values while rows are walked, by slot. Kept for its memory.
+    current: Vec<f64>,
+}
+
+impl Group {
+    pub(in crate::shard) fn last_time(&self) -> Timestamp {
+        self.last_time
+    }
+
+    pub(in crate::shard) fn heap_bytes(&self) -> usize {
+        self.open.heap_bytes()
+            + (self.base.capacity() + self.last.capacity()) * 8
+            + self.series.capacity() * 8
+    }
+
+    /// Binds `slot` to a series. Slots are bound before they are named in a row.
+    pub(in crate::shard) fn bind(&mut self, slot: u32, series: SeriesId) {
+        let need = slot as usize + 1;
+        if self.series.len() < need {
+            self.series.resize(need, None);
+            self.base.resize(need, ABSENT);
+            self.last.resize(need, ABSENT);
+        }
+        self.series[slot as usize] = Some(series);
+    }
+
+    pub(in crate::shard) fn slot_count(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Appends a row newer than the last one. `mask` names bound slots only (the caller checked).
+    pub(in crate::shard) fn append(
+        &mut self,
+        time: Timestamp,
+        is_partial: bool,
+        mask: impl ExactSizeIterator<Item = u64> + Clone,
+        values: impl ExactSizeIterator<Item = u64>,
+    ) {
+        debug_assert!(time > self.last_time, "rows are in order");
+        self.open.push(time, is_partial, mask, values);
+        self.last_time = time;
+        self.last_is_partial = is_partial;
+        let Group { open, last, present_count, .. } = self;
+        if let Some(row) = open.last_row() {
+            row.for_each(|slot, v| {
+                *present_count += usize::from(repeats(v));
+                *present_count -= usize::from(repeats(last[slot]));
+                last[slot] = v;
+            });
+        }
+    }
+
+    /// Samples that a full row holds, staleness markers not counted.
+    pub(in crate::shard) fn present_count(&self) -> usize {
+        self.present_count
+    }
+
+    /// The sample of `slot` in the newest row, where it has one.
+    pub(in crate::shard) fn newest(&self, slot: u32) -> Option<f64> {
+        let v = self.last[slot as usize];
+        (!self.last_is_partial && repeats(v)).then_some(v)
+    }
+
+    /// Decodes the samples of `slots` (ascending) with `mint <= time <= maxt`.
+    pub(in crate::shard) fn read(&self, slots: &[u32], mint: Timestamp, maxt: Timestamp, out: &mut Columns) {
+        out.times.clear();
+        out.values.clear();
+        if self.last_time < mint {
+            return;
+        }
+        out.times.extend(self.open.iter().map(|r| r.time).filter(|t| (mint..=maxt).contains(t)));
+        let row_count = out.times.len();
+        out.values.resize(slots.len() * row_count, ABSENT);
+        if row_count == 0 {
+            return;
+        }
+        // Expanding a whole row costs about a slot's look-up by rank for every third slot.
+        if slots.len() * 3 > self.slot_count() {
+            self.read_wide(slots, mint, maxt, row_count, out);
+        } else {
+            self.read_narrow(slots, mint, maxt, row_count, &mut out.values);
+        }
+    }
+
+    /// Walks the rows once, keeping all slots' current values.
+    fn read_wide(
+        &self,
+        slots: &[u32],
+        mint: Timestamp,
+        maxt: Timestamp,
+        row_count: usize,
+        out: &mut Columns,
+    ) {
+        let Columns { values, current, .. } = out;
+        current.clear();
+        current.extend_from_slice(&self.base);
+        let mut r = 0;
+        for row in self.open.iter() {
+            if row.time > maxt {
+                break;
+            }
+            if row.time >= mint {
+                if row.is_partial {
+                    place_named(&row, slots, row_count, r, values);
+                    row.for_each(|slot, v| current[slot] = v);
+                } else {
+                    end_stale(current);
+                    row.for_each(|slot, v| current[slot] = v);
+                    for (i, slot) in slots.iter().enumerate() {
+                        values[i * row_count + r] = current[*slot as usize];
+                    }
+                }
+                r += 1;
+            } else {
+                row.for_each(|slot, v| current[slot] = v);
+            }
+        }
+    }
+
+    /// Looks each slot up in each row.
+    fn read_narrow(
+        &self,
+        slots: &[u32],
+        mint: Timestamp,
+        maxt: Timestamp,
+        row_count: usize,
+        values: &mut [f64],
+    ) {
+        for (i, slot) in slots.iter().enumerate() {
+            let column = &mut values[i * row_count..(i + 1) * row_count];
+            let (mut current, mut r) = (self.base[*slot as usize], 0);
+            for row in self.open.iter() {
+                if row.time > maxt {
+                    break;
+                }
+                let named = row.value(*slot);
+                let here = match named {
+                    Some(v) => v,
+                    None if !row.is_partial && repeats(current) => current,
+                    None => ABSENT,
+                };
+                current = named.unwrap_or(current);
+                if row.time >= mint {
+                    column[r] = here;
+                    r += 1;
+                }
+            }
+        }
+    }
+
+    pub(in crate::shard) fn open_row_count(&self) -> u32 {
+        self.open.row_count()
+    }
+}
+
+/// After the row that says so, a stale slot has no sample.
+fn end_stale(current: &mut [f64]) {
+    for v in current {
+        if is_stale(*v) {
+            *v = ABSENT;
+        }
+    }
+}
+
+fn place_named(row: &Row<'_>, slots: &[u32], row_count: usize, r: usize, values: &mut [f64]) {
+    for (i, slot) in slots.iter().enumerate() {
+        if let Some(v) = row.value(*slot) {
+            values[i * row_count + r] = v;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::STALE_NAN;
+
+    fn row(g: &mut Group, time: Timestamp, is_partial: bool, named: &[(u32, f64)]) {
+        let words = g.slot_count().div_ceil(64);
+        let mut mask = vec![0u64; words];
+        for (s, _) in named {
+            mask[*s as usize / 64] |= 1 << (s % 64);
+        }
+        let values: Vec<u64> = named.iter().map(|(_, v)| v.to_bits()).collect();
+        g.append(time, is_partial, mask.into_iter(), values.into_iter());
+    }
+
+    fn check(g: &Group, slots: &[u32], mint: Timestamp, maxt: Timestamp, expect: &[&[(Timestamp, f64)]]) {
+        let mut c = Columns::default();
+        g.read(slots, mint, maxt, &mut c);
+        let n = c.times.len();
+        for (i, want) in expect.iter().enumerate() {
+            let have: Vec<(Timestamp, u64)> = (0..n)
+                .map(|r| (c.times[r], c.values[i * n + r]))
+                .filter(|(_, v)| !is_absent(*v))
+                .map(|(t, v)| (t, v.to_bits()))
+                .collect();
+            let want: Vec<(Timestamp, u64)> = want.iter().map(|(t, v)| (*t, v.to_bits())).collect();
+            assert_eq!(have, want, "slot {}", slots[i]);
+        }
+    }
+
+    #[test]
+    fn a_slot_repeats_its_value_until_it_is_stale() {
+        let mut g = Group::default();
+        for s in 0..3 {
+            g.bind(s, SeriesId(s));
+        }
+        row(&mut g, 10, false, &[(0, 1.0), (1, 5.0)]);
+        row(&mut g, 20, false, &[(1, 6.0), (2, 9.0)]);
+        row(&mut g, 30, false, &[(0, STALE_NAN)]);
+        row(&mut g, 40, false, &[]);
+        row(&mut g, 50, true, &[(0, 3.0)]);
+        let all: [&[(Timestamp, f64)]; 3] = [
+            &[(10, 1.0), (20, 1.0), (30, STALE_NAN), (50, 3.0)],
+            &[(10, 5.0), (20, 6.0), (30, 6.0), (40, 6.0)],
+            &[(20, 9.0), (30, 9.0), (40, 9.0)],
+        ];
+        check(&g, &[0, 1, 2], 0, 100, &all);
+        for s in 0..3 {
+            check(&g, &[s], 0, 100, &all[s as usize..=s as usize]);
+        }
+        check(&g, &[0, 1, 2], 20, 30, &[&all[0][1..3], &all[1][1..3], &all[2][..2]]);
+        check(&g, &[0], 40, 40, &[&[]]);
+    }
+
+    #[test]
+    fn narrow_and_wide_reading_agree() {
+        let mut g = Group::default();
+        let mut x = 7u64;
+        let mut chance = || {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            x
+        };
+        for t in 1..60 {
+            let slots = 1 + t as u32 * 3;
+            g.bind(slots - 1, SeriesId(slots));
+            let mut named = Vec::new();
+            for s in 0..slots {
+                match chance() % 10 {
+                    0..3 => named.push((s, chance() as f64)),
+                    3 => named.push((s, STALE_NAN)),
+                    _ => {}
+                }
+            }
+            row(&mut g, t * 10, chance() % 4 == 0, &named);
+        }
+        let slots: Vec<u32> = (0..g.slot_count() as u32).collect();
+        for (mint, maxt) in [(0, 1000), (105, 333), (590, 590), (600, 700)] {
+            let (mut wide, mut narrow) = (Columns::default(), Columns::default());
+            g.read(&slots, mint, maxt, &mut wide);
+            for s in &slots {
+                g.read(&[*s], mint, maxt, &mut narrow);
+                let n = wide.times.len();
+                let column = &wide.values[*s as usize * n..(*s as usize + 1) * n];
+                assert_eq!(narrow.times, wide.times);
+                let bits = |c: &[f64]| c.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&narrow.values), bits(column), "slot {s}");
+            }
+        }
+    }
+}

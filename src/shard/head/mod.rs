@@ -1,0 +1,320 @@
+//! The head of one shard: the newest samples, in memory.
+//!
+//! In: entries of batches (definitions, rows, single samples). Out: columns of samples for selections.
+//! Owns: the groups of all sources on this shard, the side buffers of its series. Runs on: its shard's core.
+//! Invariant: rows of a group ascend in time; a slot is bound to its series before a row names it.
+//! Never: writes files, knows labels or who is asking.
+
+pub mod group;
+pub mod row;
+pub mod side;
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use model::{SeriesId, Timestamp};
+
+use crate::shard::record::{RowEntry, SourceId};
+use crate::shard::select::{Batch, BatchSeries, HistogramPoint, Selection};
+use group::{Columns, GROUP_SLOTS_MAX, Group};
+use row::{ABSENT, is_absent};
+use side::{Refusal, SideBuffer};
+
+/// A place that holds samples of a series: a slot of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    group: u32,
+    slot: u32,
+}
+
+const NOWHERE: u32 = u32::MAX;
+
+#[derive(Default)]
+pub struct Head {
+    groups: Vec<Group>,
+    /// By source and part: slots `part * 4096 ..` of a source.
+    group_ids: HashMap<(SourceId, u32), u32>,
+    /// First place of each series.
+    places: Vec<Place>,
+    /// Further places of the few series that several sources (or several slots of one) have fed.
+    more_places: HashMap<SeriesId, Vec<Place>>,
+    side: HashMap<SeriesId, SideBuffer>,
+    mask: Vec<u64>,
+    mint: Option<Timestamp>,
+    maxt: Option<Timestamp>,
+    pub appended_floats: u64,
+    pub appended_histograms: u64,
+}
+
+/// A record that the head cannot follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("slot {slot} of source {source_id:#x} is not defined")]
+    Undefined { source_id: u64, slot: u32 },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// How many samples a batch holds at most: one turn of decoding stays near 100 us.
+const BATCH_SAMPLES_MAX: usize = 32 * 1024;
+
+impl Head {
+    pub fn min_time(&self) -> Option<Timestamp> {
+        self.mint
+    }
+
+    pub fn max_time(&self) -> Option<Timestamp> {
+        self.maxt
+    }
+
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        self.groups.iter().map(Group::heap_bytes).sum::<usize>() + self.places.capacity() * 8
+    }
+
+    fn note_time(&mut self, t: Timestamp) {
+        self.mint = Some(self.mint.map_or(t, |m| m.min(t)));
+        self.maxt = Some(self.maxt.map_or(t, |m| m.max(t)));
+    }
+
+    /// Binds a slot of a source to a series.
+    pub fn define(&mut self, source: SourceId, slot: u32, id: SeriesId) {
+        let group = self.group_of(source, slot);
+        let slot = slot % GROUP_SLOTS_MAX;
+        self.groups[group as usize].bind(slot, id);
+        let place = Place { group, slot };
+        let i = id.0 as usize;
+        if self.places.len() <= i {
+            self.places.resize(i + 1, Place { group: NOWHERE, slot: 0 });
+        }
+        if self.places[i].group == NOWHERE {
+            self.places[i] = place;
+        } else if self.places[i] != place {
+            let more = self.more_places.entry(id).or_default();
+            if !more.contains(&place) {
+                more.push(place);
+            }
+        }
+    }
+
+    fn group_of(&mut self, source: SourceId, slot: u32) -> u32 {
+        let next = self.groups.len() as u32;
+        let id = *self.group_ids.entry((source, slot / GROUP_SLOTS_MAX)).or_insert(next);
+        if id == next {
+            self.groups.push(Group::default());
+        }
+        id
+    }
+
+    fn series_at(&self, source: SourceId, slot: u32) -> Result<SeriesId, Error> {
+        let group = self.group_ids.get(&(source, slot / GROUP_SLOTS_MAX));
+        let series = group.and_then(|g| {
+            self.groups[*g as usize].series.get((slot % GROUP_SLOTS_MAX) as usize).copied().flatten()
+        });
+        series.ok_or(Error::Undefined { source_id: source.0, slot })
+    }
+
+    /// Appends a row. Returns how many samples it held.
+    pub fn append_row(&mut self, source: SourceId, row: &RowEntry<'_>) -> Result<usize, Error> {
+        let undefined = |slot| Error::Undefined { source_id: source.0, slot };
+        let id = *self.group_ids.get(&(source, row.base / GROUP_SLOTS_MAX)).ok_or(undefined(row.base))?;
+        let group = &mut self.groups[id as usize];
+        if row.time <= group.last_time() {
+            return Err(Refusal::OutOfOrder.into());
+        }
+        let mask = row.mask(&mut self.mask);
+        let width =
+            mask.iter().rposition(|w| *w != 0).map_or(0, |w| w * 64 + 64 - mask[w].leading_zeros() as usize);
+        if width > group.slot_count() {
+            return Err(undefined(row.base + width as u32 - 1));
+        }
+        group.append(row.time, row.is_partial, mask.iter().copied(), row.values());
+        let sample_count = if row.is_partial { row.value_count() } else { group.present_count() };
+        self.appended_floats += sample_count as u64;
+        self.note_time(row.time);
+        Ok(sample_count)
+    }
+
+    /// Appends one float of a series outside its rows.
+    pub fn append_float(
+        &mut self,
+        source: SourceId,
+        slot: u32,
+        time: Timestamp,
+        start: Timestamp,
+        value: f64,
+    ) -> Result<(), Error> {
+        let id = self.series_at(source, slot)?;
+        self.side.entry(id).or_default().append_float(time, start, value)?;
+        self.appended_floats += 1;
+        self.note_time(time);
+        Ok(())
+    }
+
+    /// Appends one histogram of a series.
+    pub fn append_histogram(
+        &mut self,
+        source: SourceId,
+        slot: u32,
+        point: HistogramPoint,
+    ) -> Result<(), Error> {
+        let id = self.series_at(source, slot)?;
+        let time = point.time;
+        self.side.entry(id).or_default().append_histogram(point)?;
+        self.appended_histograms += 1;
+        self.note_time(time);
+        Ok(())
+    }
+
+    /// Sorts selected series by where their samples lie.
+    pub fn selection(
+        &self,
+        ids: impl Iterator<Item = SeriesId>,
+        mint: Timestamp,
+        maxt: Timestamp,
+    ) -> Selection {
+        let mut s = Selection {
+            mint,
+            maxt,
+            placed: Vec::with_capacity(ids.size_hint().0),
+            scattered: Vec::new(),
+            placed_read: 0,
+            scattered_read: 0,
+        };
+        for id in ids {
+            let place = self.places.get(id.0 as usize).copied().unwrap_or(Place { group: NOWHERE, slot: 0 });
+            let is_alone = !self.side.contains_key(&id) && !self.more_places.contains_key(&id);
+            if is_alone && place.group != NOWHERE {
+                s.placed.push((place.group, place.slot, id));
+            } else {
+                s.scattered.push(id);
+            }
+        }
+        s.placed.sort_unstable();
+        s
+    }
+
+    /// Decodes the next series of a selection into `batch`; false when everything was read.
+    pub fn next_batch(&self, s: &mut Selection, batch: &mut Batch) -> bool {
+        batch.clear();
+        let mut columns = Columns::default();
+        if s.placed_read < s.placed.len() {
+            self.read_placed(s, &mut columns, batch);
+            return true;
+        }
+        while s.scattered_read < s.scattered.len() {
+            let id = s.scattered[s.scattered_read];
+            s.scattered_read += 1;
+            self.read_scattered(id, s, &mut columns, batch);
+            if batch.values.len() > BATCH_SAMPLES_MAX || batch.series.len() > 1024 {
+                break;
+            }
+        }
+        !batch.series.is_empty() || !s.is_done()
+    }
+
+    fn read_placed(&self, s: &mut Selection, columns: &mut Columns, batch: &mut Batch) {
+        let group_id = s.placed[s.placed_read].0;
+        let group = &self.groups[group_id as usize];
+        let rows = group.open_row_count().max(1) as usize;
+        let most = (BATCH_SAMPLES_MAX / rows).max(16);
+        let run: Vec<(u32, SeriesId)> = s.placed[s.placed_read..]
+            .iter()
+            .take_while(|p| p.0 == group_id)
+            .take(most)
+            .map(|p| (p.1, p.2))
+            .collect();
+        s.placed_read += run.len();
+        let slots: Vec<u32> = run.iter().map(|r| r.0).collect();
+        group.read(&slots, s.mint, s.maxt, columns);
+        push_columns(columns, run.iter().map(|r| r.1), batch);
+    }
+
+    /// Merges everything held of one series, in time order; where several sources have a sample for one time,
+    /// the first written wins.
+    fn read_scattered(&self, id: SeriesId, s: &Selection, columns: &mut Columns, batch: &mut Batch) {
+        let mut samples: Vec<(Timestamp, f64, Timestamp)> = Vec::new();
+        let first = self.places.get(id.0 as usize).filter(|p| p.group != NOWHERE);
+        for p in first.into_iter().chain(self.more_places.get(&id).into_iter().flatten()) {
+            self.groups[p.group as usize].read(&[p.slot], s.mint, s.maxt, columns);
+            let present = columns.times.iter().zip(&columns.values).filter(|(_, v)| !is_absent(**v));
+            samples.extend(present.map(|(t, v)| (*t, *v, 0)));
+        }
+        let (times, values, histograms) = (&mut batch.times, &mut batch.values, &mut batch.histograms);
+        let histograms_from = histograms.len() as u32;
+        let mut has_starts = false;
+        if let Some(side) = self.side.get(&id) {
+            let from = side.times.partition_point(|t| *t < s.mint);
+            let to = side.times.partition_point(|t| *t <= s.maxt);
+            has_starts = !side.starts.is_empty();
+            samples.extend(
+                (from..to).map(|i| (side.times[i], side.values[i], side.starts.get(i).copied().unwrap_or(0))),
+            );
+            let inside = side.histograms.iter().filter(|h| (s.mint..=s.maxt).contains(&h.time));
+            histograms.extend(inside.cloned());
+        }
+        samples.sort_by_key(|x| x.0);
+        samples.dedup_by_key(|x| x.0);
+        let (t0, v0, s0) = (times.len() as u32, values.len() as u32, batch.starts.len() as u32);
+        times.extend(samples.iter().map(|x| x.0));
+        values.extend(samples.iter().map(|x| x.1));
+        if has_starts {
+            batch.starts.extend(samples.iter().map(|x| x.2));
+        }
+        let series = BatchSeries {
+            id,
+            times: t0..times.len() as u32,
+            values: v0..values.len() as u32,
+            starts: s0..batch.starts.len() as u32,
+            histograms: histograms_from..histograms.len() as u32,
+        };
+        if !series.times.is_empty() || !series.histograms.is_empty() {
+            batch.series.push(series);
+        }
+    }
+}
+
+/// Moves decoded columns into a batch: shared times where a column is whole, its own where it has gaps.
+fn push_columns(columns: &Columns, ids: impl Iterator<Item = SeriesId>, batch: &mut Batch) {
+    let n = columns.times.len();
+    if n == 0 {
+        return;
+    }
+    let shared = batch.times.len() as u32;
+    batch.times.extend_from_slice(&columns.times);
+    let shared = shared..batch.times.len() as u32;
+    for (i, id) in ids.enumerate() {
+        let column = &columns.values[i * n..(i + 1) * n];
+        let from = batch.values.len() as u32;
+        let times = if column.iter().all(|v| v.to_bits() != ABSENT.to_bits()) {
+            batch.values.extend_from_slice(column);
+            shared.clone()
+        } else {
+            let own = batch.times.len() as u32;
+            for (t, v) in columns.times.iter().zip(column) {
+                if !is_absent(*v) {
+                    batch.times.push(*t);
+                    batch.values.push(*v);
+                }
+            }
+            own..batch.times.len() as u32
+        };
+        if times.is_empty() {
+            continue;
+        }
+        let values = from..batch.values.len() as u32;
+        batch.series.push(BatchSeries { id, times, values, starts: 0..0, histograms: 0..0 });
+    }
+}
+
+/// A histogram point of an owned histogram.
+pub fn histogram_point(
+    time: Timestamp,
+    start: Timestamp,
+    histogram: model::histogram::FloatHistogram,
+) -> HistogramPoint {
+    HistogramPoint { time, start, histogram: Arc::new(histogram) }
+}

@@ -1,0 +1,133 @@
+//! The open rows of a group: one row a scrape, holding only the values that changed.
+//!
+//! In memory a row is a run of 64-bit words: `time`, `meta` (mask words << 32 | values | PARTIAL flag << 63), the mask
+//! (one bit a slot), the values in slot order. Width and values vary, so rows are walked in order.
+
+use model::{Timestamp, is_stale};
+
+/// The value of a slot that holds no sample: a NaN that no encoder of this house writes. A sample that arrives
+/// with these very bits is kept as the ordinary NaN.
+pub(in crate::shard) const ABSENT: f64 = f64::from_bits(0x7ff4_5d0a_0000_0ab5);
+
+pub(in crate::shard) fn is_absent(v: f64) -> bool {
+    v.to_bits() == ABSENT.to_bits()
+}
+
+/// The row names every sample it has: slots that it does not name have none (they do not repeat their last value).
+const PARTIAL: u64 = 1 << 63;
+
+/// One row, borrowed.
+#[derive(Clone, Copy)]
+pub(in crate::shard) struct Row<'a> {
+    pub(in crate::shard) time: Timestamp,
+    pub(in crate::shard) is_partial: bool,
+    pub(in crate::shard) mask: &'a [u64],
+    pub(in crate::shard) values: &'a [u64],
+}
+
+impl Row<'_> {
+    /// The value that the row names for `slot`.
+    pub(in crate::shard) fn value(&self, slot: u32) -> Option<f64> {
+        let (w, bit) = (slot as usize / 64, slot % 64);
+        let word = *self.mask.get(w)?;
+        if word >> bit & 1 == 0 {
+            return None;
+        }
+        let before: u32 = self.mask[..w].iter().map(|m| m.count_ones()).sum();
+        let rank = before + (word & ((1 << bit) - 1)).count_ones();
+        Some(f64::from_bits(self.values[rank as usize]))
+    }
+
+    /// Calls `f` with each (slot, value) named, ascending.
+    #[inline]
+    pub(in crate::shard) fn for_each(&self, mut f: impl FnMut(usize, f64)) {
+        let mut k = 0;
+        for (w, word) in self.mask.iter().enumerate() {
+            let mut word = *word;
+            while word != 0 {
+                f(w * 64 + word.trailing_zeros() as usize, f64::from_bits(self.values[k]));
+                k += 1;
+                word &= word - 1;
+            }
+        }
+    }
+}
+
+/// Rows in order of time.
+#[derive(Default)]
+pub(in crate::shard) struct RowLog {
+    words: Vec<u64>,
+    row_count: u32,
+    /// Where the last row begins in `words`.
+    last_at: usize,
+}
+
+impl RowLog {
+    pub(in crate::shard) fn last_row(&self) -> Option<Row<'_>> {
+        Rows { words: &self.words[self.last_at..] }.next()
+    }
+
+    pub(in crate::shard) fn row_count(&self) -> u32 {
+        self.row_count
+    }
+
+    pub(in crate::shard) fn heap_bytes(&self) -> usize {
+        self.words.capacity() * 8
+    }
+
+    pub(in crate::shard) fn clear(&mut self) {
+        self.words.clear();
+        self.row_count = 0;
+        self.last_at = 0;
+    }
+
+    /// Appends a row; `values` are in slot order, one for each bit of `mask`.
+    pub(in crate::shard) fn push(
+        &mut self,
+        time: Timestamp,
+        is_partial: bool,
+        mask: impl ExactSizeIterator<Item = u64>,
+        values: impl ExactSizeIterator<Item = u64>,
+    ) {
+        let flag = if is_partial { PARTIAL } else { 0 };
+        let need = 2 + mask.len() + values.len();
+        if self.words.capacity() - self.words.len() < need {
+            // Grow by a quarter: a log is cleared at each seal, and slack in a million small logs is memory.
+            self.words.reserve_exact(need.max(self.words.len() / 4));
+        }
+        self.last_at = self.words.len();
+        self.words.push(time as u64);
+        self.words.push(flag | (mask.len() as u64) << 32 | values.len() as u64);
+        self.words.extend(mask);
+        self.words.extend(values);
+        self.row_count += 1;
+    }
+
+    pub(in crate::shard) fn iter(&self) -> Rows<'_> {
+        Rows { words: &self.words }
+    }
+}
+
+pub(in crate::shard) struct Rows<'a> {
+    words: &'a [u64],
+}
+
+impl<'a> Iterator for Rows<'a> {
+    type Item = Row<'a>;
+
+    fn next(&mut self) -> Option<Row<'a>> {
+        let [time, meta, ..] = *self.words else { return None };
+        let mask_len = (meta & !PARTIAL) as usize >> 32;
+        let value_count = meta as u32 as usize;
+        let (mask, rest) = self.words[2..].split_at(mask_len);
+        let (values, rest) = rest.split_at(value_count);
+        self.words = rest;
+        Some(Row { time: time as i64, is_partial: meta & PARTIAL != 0, mask, values })
+    }
+}
+
+/// Whether a slot whose last value is `v` repeats it in a row that does not name it.
+#[inline]
+pub(in crate::shard) fn repeats(v: f64) -> bool {
+    !is_stale(v) && !is_absent(v)
+}

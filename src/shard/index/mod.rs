@@ -1,0 +1,156 @@
+//! Inverted index of one shard: labels to series and back.
+//!
+//! In: label sets of new series. Out: series ids for matchers, labels and symbols for series ids.
+//! Owns: the symbols, the postings and the label table of its shard. Runs on: its shard's core.
+//! Invariant: ids are dense and handed out in order, so every postings list is sorted by construction.
+//! Never: knows samples, files or time.
+
+pub mod matching;
+pub mod postings;
+pub mod symbols;
+
+use hashbrown::{HashMap, HashTable};
+use model::{Labels, SeriesHash, SeriesId};
+
+pub use symbols::{SymbolId, Symbols};
+
+use postings::Postings;
+
+/// The label names of many series at once: a fleet has a few thousand shapes and millions of series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ShapeId(u32);
+
+/// Where a series' labels lie: `shape` names them, `values[start..]` are their values in that order.
+#[derive(Clone, Copy)]
+struct Entry {
+    shape: ShapeId,
+    start: u32,
+}
+
+#[derive(Default)]
+pub struct Index {
+    symbols: Symbols,
+    postings: Postings,
+    shapes: Vec<Box<[SymbolId]>>,
+    shape_ids: HashMap<Box<[SymbolId]>, ShapeId>,
+    entries: Vec<Entry>,
+    values: Vec<SymbolId>,
+    hashes: Vec<SeriesHash>,
+    by_hash: HashTable<u32>,
+}
+
+/// The index has no room for another series or another text: its tables are addressed by u32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the shard's index is full ({series_count} series, {text_bytes} bytes of label text)")]
+pub struct Full {
+    pub series_count: usize,
+    pub text_bytes: usize,
+}
+
+impl Index {
+    pub fn series_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    pub fn pair_count(&self) -> usize {
+        self.postings.pair_count()
+    }
+
+    pub fn series_hash(&self, id: SeriesId) -> SeriesHash {
+        self.hashes[id.0 as usize]
+    }
+
+    pub fn find(&self, labels: &Labels) -> Option<SeriesId> {
+        self.find_hashed(labels.series_hash(), labels)
+    }
+
+    fn find_hashed(&self, hash: SeriesHash, labels: &Labels) -> Option<SeriesId> {
+        let same = |i: &u32| self.hashes[*i as usize] == hash && self.has_labels(SeriesId(*i), labels);
+        self.by_hash.find(hash.0, same).map(|i| SeriesId(*i))
+    }
+
+    fn has_labels(&self, id: SeriesId, labels: &Labels) -> bool {
+        let mut mine = self.label_symbols(id);
+        for l in labels {
+            match mine.next() {
+                Some((n, v)) if self.symbols.text(n) == l.name && self.symbols.text(v) == l.value => {}
+                _ => return false,
+            }
+        }
+        mine.next().is_none()
+    }
+
+    /// The id of the series with these labels, and whether it was made now.
+    pub fn find_or_insert(&mut self, labels: &Labels) -> Result<(SeriesId, bool), Full> {
+        let hash = labels.series_hash();
+        if let Some(id) = self.find_hashed(hash, labels) {
+            return Ok((id, false));
+        }
+        self.insert(hash, labels)
+            .map(|id| (id, true))
+            .ok_or(Full { series_count: self.entries.len(), text_bytes: self.symbols.text_bytes() })
+    }
+
+    fn insert(&mut self, hash: SeriesHash, labels: &Labels) -> Option<SeriesId> {
+        let id = SeriesId(u32::try_from(self.entries.len()).ok()?);
+        let start = u32::try_from(self.values.len() + labels.len()).ok()? - labels.len() as u32;
+        let mut names = Vec::with_capacity(16);
+        let mut values = Vec::with_capacity(16);
+        for l in labels {
+            names.push(self.symbols.try_intern(l.name)?);
+            values.push(self.symbols.try_intern(l.value)?);
+        }
+        for (n, v) in names.iter().zip(&values) {
+            self.postings.insert(*n, *v, id);
+        }
+        self.values.extend_from_slice(&values);
+        let shape = self.shape(names);
+        self.entries.push(Entry { shape, start });
+        self.hashes.push(hash);
+        let hashes = &self.hashes;
+        self.by_hash.insert_unique(hash.0, id.0, |i| hashes[*i as usize].0);
+        Some(id)
+    }
+
+    fn shape(&mut self, names: Vec<SymbolId>) -> ShapeId {
+        if let Some(id) = self.shape_ids.get(names.as_slice()) {
+            return *id;
+        }
+        // Fewer shapes than series, and series fit u32.
+        let id = ShapeId(self.shapes.len() as u32);
+        let names = names.into_boxed_slice();
+        self.shapes.push(names.clone());
+        self.shape_ids.insert(names, id);
+        id
+    }
+
+    /// Labels of a series as symbols, in order of their names' text.
+    pub fn label_symbols(&self, id: SeriesId) -> impl Iterator<Item = (SymbolId, SymbolId)> + '_ {
+        let e = self.entries[id.0 as usize];
+        let names = &self.shapes[e.shape.0 as usize];
+        let values = &self.values[e.start as usize..e.start as usize + names.len()];
+        names.iter().copied().zip(values.iter().copied())
+    }
+
+    /// The value of one label, `SymbolId::EMPTY` where the series does not have it.
+    pub fn label_value(&self, id: SeriesId, name: SymbolId) -> SymbolId {
+        let e = self.entries[id.0 as usize];
+        let names = &self.shapes[e.shape.0 as usize];
+        match names.iter().position(|n| *n == name) {
+            Some(i) => self.values[e.start as usize + i],
+            None => SymbolId::EMPTY,
+        }
+    }
+
+    pub fn labels(&self, id: SeriesId) -> Labels {
+        Labels::from_sorted(self.label_symbols(id).map(|(n, v)| (self.symbols.text(n), self.symbols.text(v))))
+    }
+
+    pub fn postings(&self) -> &Postings {
+        &self.postings
+    }
+}

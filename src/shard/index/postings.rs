@@ -1,0 +1,67 @@
+//! Which series have a label: sorted lists of series ids by (name, value), and the values of each name.
+
+use hashbrown::HashMap;
+use model::SeriesId;
+
+use crate::shard::index::symbols::SymbolId;
+
+/// A sorted list; most label values of a fleet are shared by many series, but unique ones (ids, paths) are as
+/// common, and they must not cost an allocation each.
+enum List {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+#[derive(Default)]
+pub struct Postings {
+    lists: HashMap<(SymbolId, SymbolId), List>,
+    /// Values of each name in order of appearance.
+    values: HashMap<SymbolId, Vec<SymbolId>>,
+}
+
+impl Postings {
+    /// Notes that `id`, larger than every id noted before, has the label.
+    pub fn insert(&mut self, name: SymbolId, value: SymbolId, id: SeriesId) {
+        match self.lists.entry((name, value)) {
+            hashbrown::hash_map::Entry::Vacant(e) => {
+                e.insert(List::One(id.0));
+                self.values.entry(name).or_default().push(value);
+            }
+            hashbrown::hash_map::Entry::Occupied(mut e) => match e.get_mut() {
+                List::One(first) => {
+                    let first = *first;
+                    debug_assert!(first < id.0, "series ids are noted in order");
+                    e.insert(List::Many(vec![first, id.0]));
+                }
+                List::Many(ids) => {
+                    debug_assert!(ids.last().is_some_and(|l| *l < id.0), "series ids are noted in order");
+                    ids.push(id.0);
+                }
+            },
+        }
+    }
+
+    /// Sorted ids of the series with `name="value"`.
+    pub fn list(&self, name: SymbolId, value: SymbolId) -> &[u32] {
+        match self.lists.get(&(name, value)) {
+            None => &[],
+            Some(List::One(id)) => std::slice::from_ref(id),
+            Some(List::Many(ids)) => ids,
+        }
+    }
+
+    /// Values that series have for `name`, in no particular order.
+    pub fn values(&self, name: SymbolId) -> &[SymbolId] {
+        self.values.get(&name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Names that series have, in no particular order.
+    pub fn names(&self) -> impl Iterator<Item = SymbolId> + '_ {
+        self.values.keys().copied()
+    }
+
+    /// Distinct (name, value) pairs.
+    pub fn pair_count(&self) -> usize {
+        self.lists.len()
+    }
+}

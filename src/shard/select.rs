@@ -1,0 +1,101 @@
+//! What a question takes from a shard: series by matchers, then their samples as columns, batch by batch.
+//!
+//! A selection owns what it needs (ids, not references), so a question may yield between batches while the shard
+//! goes on appending.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use model::histogram::FloatHistogram;
+use model::{SeriesId, Timestamp};
+
+/// A native histogram at a time.
+#[derive(Clone, Debug)]
+pub struct HistogramPoint {
+    pub time: Timestamp,
+    /// When the counter began; 0 where not known.
+    pub start: Timestamp,
+    pub histogram: Arc<FloatHistogram>,
+}
+
+/// One series of a batch: ranges into the batch's columns.
+#[derive(Clone, Debug)]
+pub struct BatchSeries {
+    pub id: SeriesId,
+    /// Times of its float samples, ascending, in [`Batch::times`]. Series scraped together share one range: a
+    /// reader that keeps a window table may key it by this range within one batch.
+    pub times: Range<u32>,
+    /// Values of its float samples in [`Batch::values`], as many as `times`. Staleness markers are among them.
+    pub values: Range<u32>,
+    /// Start timestamps of its float samples in [`Batch::starts`]; empty where none is known.
+    pub starts: Range<u32>,
+    /// Its histograms, ascending by time, in [`Batch::histograms`]. A histogram whose sum is the staleness marker
+    /// ends the series, like a stale float.
+    pub histograms: Range<u32>,
+}
+
+/// Samples of several series, decoded into columns. Reused from batch to batch.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub series: Vec<BatchSeries>,
+    pub times: Vec<Timestamp>,
+    pub values: Vec<f64>,
+    pub starts: Vec<Timestamp>,
+    pub histograms: Vec<HistogramPoint>,
+}
+
+impl Batch {
+    pub fn clear(&mut self) {
+        self.series.clear();
+        self.times.clear();
+        self.values.clear();
+        self.starts.clear();
+        self.histograms.clear();
+    }
+
+    pub fn times_of(&self, s: &BatchSeries) -> &[Timestamp] {
+        &self.times[s.times.start as usize..s.times.end as usize]
+    }
+
+    pub fn values_of(&self, s: &BatchSeries) -> &[f64] {
+        &self.values[s.values.start as usize..s.values.end as usize]
+    }
+
+    pub fn starts_of(&self, s: &BatchSeries) -> &[Timestamp] {
+        &self.starts[s.starts.start as usize..s.starts.end as usize]
+    }
+
+    pub fn histograms_of(&self, s: &BatchSeries) -> &[HistogramPoint] {
+        &self.histograms[s.histograms.start as usize..s.histograms.end as usize]
+    }
+}
+
+/// Series chosen by matchers, and how far their reading has come. Both times are inclusive.
+#[derive(Debug)]
+pub struct Selection {
+    pub mint: Timestamp,
+    pub maxt: Timestamp,
+    /// Series that lie in exactly one group: (group, slot, id), in that order.
+    pub(in crate::shard) placed: Vec<(u32, u32, SeriesId)>,
+    /// Series that need a merge: in several groups, or with a side buffer.
+    pub(in crate::shard) scattered: Vec<SeriesId>,
+    pub(in crate::shard) placed_read: usize,
+    pub(in crate::shard) scattered_read: usize,
+}
+
+impl Selection {
+    /// Series selected, whether or not they have samples in the time range.
+    pub fn series_count(&self) -> usize {
+        self.placed.len() + self.scattered.len()
+    }
+
+    /// The selected series, in no particular order.
+    pub fn series(&self) -> impl Iterator<Item = SeriesId> + '_ {
+        self.placed.iter().map(|(_, _, id)| *id).chain(self.scattered.iter().copied())
+    }
+
+    /// Whether everything was read.
+    pub fn is_done(&self) -> bool {
+        self.placed_read == self.placed.len() && self.scattered_read == self.scattered.len()
+    }
+}
