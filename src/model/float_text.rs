@@ -109,7 +109,7 @@ pub fn push_g(out: &mut Vec<u8>, v: f64) {
         return;
     }
     let exp = digits(v).exp10 - 1;
-    if exp < -4 || exp >= 21 { push_e(out, v) } else { push_f(out, v) }
+    if !(-4..21).contains(&exp) { push_e(out, v) } else { push_f(out, v) }
 }
 
 /// A value as Prometheus's API writes it inside its quotes.

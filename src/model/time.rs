@@ -72,7 +72,7 @@ pub fn format_duration(ms: i64) -> String {
         out.push('-');
     }
     let mut unit = |name: &str, size: u64, exact: bool| {
-        if exact && rest % size != 0 {
+        if exact && !rest.is_multiple_of(size) {
             return;
         }
         let n = rest / size;

@@ -5,6 +5,7 @@
 //! Invariant: a series lives on exactly one shard, given by its `SeriesHash`; nothing here is locked or shared.
 //! Never: knows targets, questions, URLs, or a clock.
 
+pub mod appender;
 pub mod head;
 pub mod index;
 pub mod record;

@@ -2,7 +2,7 @@
 
 use model::{SeriesId, Timestamp, is_stale};
 
-use crate::shard::head::row::{ABSENT, Row, RowLog, is_absent, repeats};
+use crate::shard::head::row::{ABSENT, Row, RowLog, repeats};
 
 /// Slots of one group at most: a mask of 64 words, and a sealed window's offsets, stay within a few pages.
 pub(in crate::shard) const GROUP_SLOTS_MAX: u32 = 4096;
@@ -15,8 +15,6 @@ pub(in crate::shard) struct Group {
     /// The value of each slot after the last row.
     last: Vec<f64>,
     last_time: Timestamp,
-    /// Whether the last row was partial: then `last` says nothing of slots that it did not name.
-    last_is_partial: bool,
     /// Slots whose last value repeats: what a full row holds beside staleness markers.
     present_count: usize,
     open: RowLog,
@@ -29,7 +27,6 @@ impl Default for Group {
             base: Vec::new(),
             last: Vec::new(),
             last_time: Timestamp::MIN,
-            last_is_partial: false,
             present_count: 0,
             open: RowLog::default(),
         }
@@ -83,7 +80,6 @@ impl Group {
         debug_assert!(time > self.last_time, "rows are in order");
         self.open.push(time, is_partial, mask, values);
         self.last_time = time;
-        self.last_is_partial = is_partial;
         let Group { open, last, present_count, .. } = self;
         if let Some(row) = open.last_row() {
             row.for_each(|slot, v| {
@@ -97,12 +93,6 @@ impl Group {
     /// Samples that a full row holds, staleness markers not counted.
     pub(in crate::shard) fn present_count(&self) -> usize {
         self.present_count
-    }
-
-    /// The sample of `slot` in the newest row, where it has one.
-    pub(in crate::shard) fn newest(&self, slot: u32) -> Option<f64> {
-        let v = self.last[slot as usize];
-        (!self.last_is_partial && repeats(v)).then_some(v)
     }
 
     /// Decodes the samples of `slots` (ascending) with `mint <= time <= maxt`.
@@ -217,6 +207,7 @@ fn place_named(row: &Row<'_>, slots: &[u32], row_count: usize, r: usize, values:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::head::row::is_absent;
     use model::STALE_NAN;
 
     fn row(g: &mut Group, time: Timestamp, is_partial: bool, named: &[(u32, f64)]) {

@@ -1,0 +1,251 @@
+//! What scraping and remote write hold: samples of one source in, one batch for each shard out.
+//!
+//! A [`Source`] remembers which shard owns each of its series and under which slot; an [`Appender`] is the scratch
+//! that all sources of one executor share while they write a row. Between two rows nothing of it is kept.
+
+use model::{Labels, STALE_NAN, ShardId, Timestamp};
+
+use crate::shard::head::group::GROUP_SLOTS_MAX;
+use crate::shard::record::{self, SourceId};
+
+/// A series of a source: its shard, and its slot there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    pub shard: ShardId,
+    pub index: u32,
+}
+
+/// One sender of samples, and how many series of it each shard knows.
+#[derive(Debug)]
+pub struct Source {
+    id: SourceId,
+    shards: Box<[SourceShard]>,
+    last_time: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct SourceShard {
+    slot_count: u32,
+    /// Slots that repeat their value in a row that does not name them.
+    present_count: u32,
+}
+
+impl Source {
+    /// A source new to all shards. `id` must never have been used before, in this life or an earlier one.
+    pub fn new(id: SourceId, shard_count: u16) -> Self {
+        let shards = vec![SourceShard::default(); usize::from(shard_count)].into_boxed_slice();
+        Source { id, shards, last_time: Timestamp::MIN }
+    }
+
+    pub fn id(&self) -> SourceId {
+        self.id
+    }
+
+    /// The time of the last row committed.
+    pub fn last_time(&self) -> Timestamp {
+        self.last_time
+    }
+}
+
+/// Scratch for the row being written. Holds at most one row of one source.
+pub struct Appender {
+    shards: Vec<Pending>,
+}
+
+#[derive(Default)]
+struct Pending {
+    /// Entries that go before the row: definitions. Afterwards the whole batch.
+    entries: Vec<u8>,
+    /// Entries that go behind it: samples with their own time.
+    floats: Vec<u8>,
+    named: Vec<(u32, f64)>,
+    is_unsorted: bool,
+}
+
+impl Appender {
+    pub fn new(shard_count: u16) -> Self {
+        Appender { shards: (0..shard_count).map(|_| Pending::default()).collect() }
+    }
+
+    /// Names a series of `source`; its shard learns the labels with the next commit.
+    pub fn define(&mut self, source: &mut Source, labels: &Labels) -> Slot {
+        let shard = labels.series_hash().shard(self.shards.len() as u16);
+        let at = usize::from(shard.0);
+        let index = source.shards[at].slot_count;
+        source.shards[at].slot_count += 1;
+        let pending = &mut self.shards[at];
+        pending.open(source.id);
+        record::push_define(&mut pending.entries, index, labels);
+        Slot { shard, index }
+    }
+
+    /// The sample of a series that had none in the row before.
+    pub fn begin(&mut self, source: &mut Source, slot: Slot, value: f64) {
+        source.shards[usize::from(slot.shard.0)].present_count += 1;
+        self.set(slot, value);
+    }
+
+    /// Another value of a series that had a sample in the row before. Unchanged values need no call.
+    #[inline]
+    pub fn set(&mut self, slot: Slot, value: f64) {
+        let pending = &mut self.shards[usize::from(slot.shard.0)];
+        pending.is_unsorted |= pending.named.last().is_some_and(|(last, _)| *last >= slot.index);
+        pending.named.push((slot.index, value));
+    }
+
+    /// The series ends with this row: a staleness marker, and nothing in the rows that follow.
+    pub fn end(&mut self, source: &mut Source, slot: Slot) {
+        source.shards[usize::from(slot.shard.0)].present_count -= 1;
+        self.set(slot, STALE_NAN);
+    }
+
+    /// A sample with a time of its own; it takes no part in the row.
+    pub fn append_at(&mut self, source: &Source, slot: Slot, time: Timestamp, start: Timestamp, value: f64) {
+        let pending = &mut self.shards[usize::from(slot.shard.0)];
+        pending.open(source.id);
+        record::push_float(&mut pending.floats, slot.index, time, start, value);
+    }
+
+    /// Forgets the row being written.
+    pub fn clear(&mut self) {
+        self.shards.iter_mut().for_each(Pending::clear);
+    }
+
+    /// Ends the row: gives each shard that has a part in it its batch, through `deliver`.
+    ///
+    /// `time` must be later than the last row's; where it is not the row is dropped and `false` returned: the
+    /// caller keeps its values and sends them with a later row.
+    pub fn commit(
+        &mut self,
+        source: &mut Source,
+        time: Timestamp,
+        mut deliver: impl FnMut(ShardId, &[u8]),
+    ) -> bool {
+        if time <= source.last_time {
+            self.clear();
+            return false;
+        }
+        source.last_time = time;
+        for (i, pending) in self.shards.iter_mut().enumerate() {
+            if pending.finish(source.id, source.shards[i], time) {
+                deliver(ShardId(i as u16), &pending.entries);
+            }
+            pending.clear();
+        }
+        true
+    }
+}
+
+impl Pending {
+    fn open(&mut self, source: SourceId) {
+        if self.entries.is_empty() {
+            record::begin(&mut self.entries, source);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.floats.clear();
+        self.named.clear();
+        self.is_unsorted = false;
+    }
+
+    /// Writes the batch into `entries`; false when the shard has no part in this row.
+    fn finish(&mut self, source: SourceId, shard: SourceShard, time: Timestamp) -> bool {
+        let has_row = shard.present_count > 0 || !self.named.is_empty();
+        if !has_row && self.entries.is_empty() {
+            return false;
+        }
+        self.open(source);
+        if self.is_unsorted {
+            // Stable, so that of two values for one slot the first one written stays.
+            self.named.sort_by_key(|n| n.0);
+            self.named.dedup_by_key(|n| n.0);
+        }
+        if has_row {
+            self.push_rows(shard.slot_count, time);
+        }
+        self.entries.extend_from_slice(&self.floats);
+        true
+    }
+
+    /// One row for each group of the source on this shard, named values or not: the row carries the time.
+    fn push_rows(&mut self, slot_count: u32, time: Timestamp) {
+        let mut rest = self.named.as_mut_slice();
+        for base in (0..slot_count).step_by(GROUP_SLOTS_MAX as usize) {
+            let here = rest.partition_point(|n| n.0 < base + GROUP_SLOTS_MAX);
+            let (part, after) = rest.split_at_mut(here);
+            for n in part.iter_mut() {
+                n.0 -= base;
+            }
+            record::push_row(&mut self.entries, base, time, false, part);
+            rest = after;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::Shard;
+    use crate::shard::select::Batch;
+    use model::{Matcher, Sample, is_stale};
+
+    fn series(shards: &[Shard], name: &str) -> Vec<Sample> {
+        let mut out = Vec::new();
+        for s in shards {
+            let mut selection = s.select(&[Matcher::equal("__name__", name)], 0, i64::MAX);
+            let mut batch = Batch::default();
+            while s.next_batch(&mut selection, &mut batch) {
+                for b in &batch.series {
+                    let pairs = batch.times_of(b).iter().zip(batch.values_of(b));
+                    out.extend(pairs.map(|(t, v)| Sample { timestamp: *t, value: *v }));
+                }
+            }
+        }
+        out
+    }
+
+    fn check(shards: &[Shard], name: &str, expect: &[(Timestamp, Option<f64>)]) {
+        let have: Vec<_> = series(shards, name)
+            .iter()
+            .map(|s| (s.timestamp, (!is_stale(s.value)).then_some(s.value)))
+            .collect();
+        assert_eq!(have, expect, "{name}");
+    }
+
+    #[test]
+    fn a_source_over_several_shards_keeps_every_sample() {
+        let mut shards: Vec<Shard> = (0..3).map(|_| Shard::default()).collect();
+        let mut appender = Appender::new(3);
+        let mut source = Source::new(SourceId(9), 3);
+        let mut slots = Vec::new();
+        for i in 0..20_000 {
+            let labels = Labels::from_pairs([("__name__", format!("m{i}"))]);
+            let slot = appender.define(&mut source, &labels);
+            appender.begin(&mut source, slot, f64::from(i));
+            slots.push(slot);
+        }
+        let commit = |shards: &mut Vec<Shard>, a: &mut Appender, s: &mut Source, t| {
+            a.commit(s, t, |to, batch| {
+                shards[usize::from(to.0)].apply(batch).unwrap();
+            })
+        };
+        assert!(commit(&mut shards, &mut appender, &mut source, 100));
+        for i in (0..20_000).rev().step_by(7) {
+            appender.set(slots[i], 0.5);
+        }
+        appender.end(&mut source, slots[5]);
+        assert!(commit(&mut shards, &mut appender, &mut source, 200));
+        assert!(!commit(&mut shards, &mut appender, &mut source, 200));
+        appender.append_at(&source, slots[6], 250, 0, 7.0);
+        assert!(commit(&mut shards, &mut appender, &mut source, 300));
+        check(&shards, "m0", &[(100, Some(0.0)), (200, Some(0.5)), (300, Some(0.5))]);
+        check(&shards, "m19999", &[(100, Some(19999.0)), (200, Some(0.5)), (300, Some(0.5))]);
+        check(&shards, "m5", &[(100, Some(5.0)), (200, None)]);
+        check(&shards, "m6", &[(100, Some(6.0)), (200, Some(6.0)), (250, Some(7.0)), (300, Some(6.0))]);
+        let total: usize = shards.iter().map(|s| s.index().series_count()).sum();
+        assert_eq!(total, 20_000);
+        assert!(shards.iter().all(|s| s.index().series_count() > 5_000), "the hash spreads series");
+    }
+}
