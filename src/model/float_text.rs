@@ -103,13 +103,13 @@ pub fn push_e(out: &mut Vec<u8>, v: f64) {
     out.extend_from_slice(exp.to_string().as_bytes());
 }
 
-/// `strconv.FormatFloat(v, 'g', -1, 64)`: an exponent below -4 and from 21 on.
+/// `strconv.FormatFloat(v, 'g', -1, 64)`: an exponent below -4 and from 6 on.
 pub fn push_g(out: &mut Vec<u8>, v: f64) {
     if push_special(out, v) {
         return;
     }
     let exp = digits(v).exp10 - 1;
-    if !(-4..21).contains(&exp) { push_e(out, v) } else { push_f(out, v) }
+    if !(-4..6).contains(&exp) { push_e(out, v) } else { push_f(out, v) }
 }
 
 /// A value as Prometheus's API writes it inside its quotes.
