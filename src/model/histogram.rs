@@ -6,6 +6,23 @@
 //! What an operation has to tell beside its result (bounds that had to be reconciled, conflicting reset hints)
 //! comes back as a value, [`Merged`]; who asked decides whether to say it.
 
+mod bounds;
+mod classic;
+mod custom;
+mod integer;
+mod iter;
+mod layout;
+mod merge;
+mod reset;
+#[cfg(test)]
+mod tests;
+mod text;
+mod trim;
+mod validate;
+
+pub use classic::{ClassicHistogram, ClassicPart, Converted, classic_part};
+pub use validate::{is_known_schema, is_valid_schema};
+
 use thiserror::Error;
 
 /// Finest exponential schema that is kept; finer ones (up to [`SCHEMA_RESERVED_MAX`]) are reduced to it.
@@ -38,8 +55,6 @@ pub struct Span {
 }
 
 /// A histogram with absolute float counts. Custom bounds use the positive side only.
-///
-
 #[derive(Clone, Debug, Default)]
 pub struct FloatHistogram {
     pub counter_reset_hint: CounterResetHint,

@@ -10,6 +10,7 @@
 pub mod labels; // Label sets, sorted and packed
 pub mod float_text; // floats as Go's strconv writes and reads them
 pub mod histogram; // native histograms and their arithmetic
+pub mod kahan; // sums that remember what rounding took
 pub mod matcher; // a condition on one label
 mod md5; // the digest that relabeling's hashmod is defined by
 pub mod quote; // strings as Go quotes them
