@@ -181,48 +181,47 @@ impl Encoder {
         }
     }
 
-    /// Narrows the window while the bits saved on all residuals exceed those of the patches.
+    /// Narrows the window where the bits saved on all residuals exceed those of the patches.
     ///
-    /// From both ends at once, always the end with the wider gap: a base at the minimum alone would
-    /// be dragged down by one counter reset.
+    /// From both ends: a base at the minimum alone would be dragged down by one counter reset.
     fn patch(&mut self, window: &mut Window) {
         let count = self.residuals.len();
         let cut_max = (count / 4).min(CUT_MAX);
-        if cut_max == 0 || window.width() < 2 {
+        let widest = window.width();
+        if cut_max == 0 || widest < 2 {
             return;
         }
-        self.ends.clear();
-        self.ends.extend_from_slice(&self.residuals);
-        let ends = &mut self.ends[..];
-        // Sort only the ends: the middle is never cut.
-        if count > 2 * cut_max + 2 {
-            ends.select_nth_unstable(cut_max);
-            ends[..cut_max].sort_unstable();
-            ends[cut_max..].select_nth_unstable(count - 2 * cut_max - 1);
-            ends[count - cut_max - 1..].sort_unstable();
-        } else {
-            ends.sort_unstable();
-        }
-        let (mut first, mut last) = (0, count - 1);
-        let mut patch_bits = 8;
-        while first + (count - 1 - last) < cut_max && first < last {
-            let gap_low = ends[first + 1].wrapping_sub(ends[first]) as u64;
-            let gap_high = ends[last].wrapping_sub(ends[last - 1]) as u64;
-            let cut = if gap_low >= gap_high {
-                first += 1;
-                ends[first - 1].wrapping_sub(ends[first])
-            } else {
-                last -= 1;
-                ends[last + 1].wrapping_sub(ends[first])
-            };
-            patch_bits += 8 * (1 + encoded_bytes(zigzag(cut >> window.shift)));
-            let mut narrower = Window { low: ends[first], high: ends[last], ..*window };
-            narrower.patch_count = first + (count - 1 - last);
-            narrower.bits = count * narrower.width() as usize + patch_bits;
-            if narrower.bits < window.bits {
-                *window = narrower;
+        self.sort_ends(cut_max);
+        let ends = &self.ends[..];
+        for width in (0..widest.min(bitpack::WIDTH_MAX + 1)).rev() {
+            // A narrower window needs no fewer patches: the first that needs too many is the last.
+            let Some((low_cut, high_cut)) = fewest_cuts(ends, cut_max, width + window.shift) else { return };
+            let low = ends[low_cut];
+            let patched = ends[..low_cut].iter().chain(&ends[count - high_cut..]);
+            let patch_bytes: usize =
+                patched.map(|r| 1 + encoded_bytes(zigzag(r.wrapping_sub(low) >> window.shift))).sum();
+            let bits = count * width as usize + 8 * (1 + patch_bytes);
+            if bits < window.bits {
+                let high = ends[count - 1 - high_cut];
+                *window = Window { low, high, shift: window.shift, patch_count: low_cut + high_cut, bits };
             }
         }
+    }
+
+    /// Copies the residuals to `ends`, the `cut_max + 1` least and greatest in order.
+    fn sort_ends(&mut self, cut_max: usize) {
+        self.ends.clear();
+        self.ends.extend_from_slice(&self.residuals);
+        let count = self.ends.len();
+        let ends = &mut self.ends[..];
+        if count <= 2 * cut_max + 2 {
+            ends.sort_unstable();
+            return;
+        }
+        ends.select_nth_unstable(cut_max);
+        ends[..cut_max].sort_unstable();
+        ends[cut_max + 1..].select_nth_unstable(count - 2 * cut_max - 2);
+        ends[count - cut_max..].sort_unstable();
     }
 
     fn write(&mut self, values: &[i64], best: Candidate, out: &mut Vec<u8>) {
@@ -300,6 +299,31 @@ impl Encoder {
         }));
         out.extend_from_slice(&self.bitmap);
     }
+}
+
+/// How many residuals to cut at the low and the high end, together at most `cut_max` and as few as
+/// can be, for the rest to span less than 2^`bits`.
+fn fewest_cuts(ends: &[i64], cut_max: usize, bits: u32) -> Option<(usize, usize)> {
+    let count = ends.len();
+    let fits = |low: usize, high: usize| {
+        let span = ends[count - 1 - high].wrapping_sub(ends[low]) as u64;
+        bits >= 64 || span >> bits == 0
+    };
+    let mut best: Option<(usize, usize)> = None;
+    let mut high = cut_max;
+    for low in 0..=cut_max {
+        while high > 0 && fits(low, high - 1) {
+            high -= 1;
+        }
+        let total = low + high;
+        if total <= cut_max && fits(low, high) && best.is_none_or(|(l, h)| total < l + h) {
+            best = Some((low, high));
+        }
+        if high == 0 {
+            break;
+        }
+    }
+    best
 }
 
 /// The slope of a line through the column: from end to end, unless all deltas agree.

@@ -8,6 +8,7 @@
 //! Never: knows a series, a file, a clock; allocates while decoding numbers.
 
 pub mod bitpack; // integers of one width, side by side
+pub mod chunk; // one series in one window
 pub mod column; // integer columns: format and decoder
 pub mod column_encode; // integer columns: the choice of transform
 pub mod crc32c; // checksums
