@@ -6,6 +6,7 @@
 
 use crate::bitpack;
 use crate::column::{PATCHED, Transform, WIDTH_64};
+use crate::patch;
 use crate::varint::{self, encoded_bytes, zigzag};
 
 /// How hard the encoder looks. Every tier writes the same format.
@@ -198,8 +199,10 @@ impl Encoder {
             let Some((low_cut, high_cut)) = fewest_cuts(ends, cut_max, width + window.shift) else { return };
             let low = ends[low_cut];
             let patched = ends[..low_cut].iter().chain(&ends[count - high_cut..]);
-            let patch_bytes: usize =
-                patched.map(|r| 1 + encoded_bytes(zigzag(r.wrapping_sub(low) >> window.shift))).sum();
+            let gap = count / (low_cut + high_cut).max(1);
+            let patch_bytes: usize = patched
+                .map(|r| patch::encoded_bytes(gap, r.wrapping_sub(low) >> window.shift >> width))
+                .sum();
             let bits = count * width as usize + 8 * (1 + patch_bytes);
             if bits < window.bits {
                 let high = ends[count - 1 - high_cut];
@@ -227,7 +230,7 @@ impl Encoder {
     fn write(&mut self, values: &[i64], best: Candidate, out: &mut Vec<u8>) {
         let Candidate { transform, window, slope, .. } = best;
         let width = window.width();
-        self.split(window);
+        self.split(window, width);
         let mut head = transform as u16 | (window.shift as u16) << 10;
         head |= if width == 64 { WIDTH_64 } else { width as u16 } << 4;
         if !self.patches.is_empty() {
@@ -258,23 +261,21 @@ impl Encoder {
         bitpack::pack(&self.packed, width, out);
     }
 
-    /// Parts the residuals into packed ones (zero where patched) and patches.
-    fn split(&mut self, window: Window) {
+    /// Parts the residuals into their low bits, packed, and what is above them, patched.
+    fn split(&mut self, window: Window, width: u32) {
         self.packed.clear();
         self.patches.clear();
+        let Window { low, shift, .. } = window;
         if window.patch_count == 0 {
-            let low = window.low;
-            let shift = window.shift;
             self.packed.extend(self.residuals.iter().map(|r| r.wrapping_sub(low) as u64 >> shift));
             return;
         }
+        let keep = (1u64 << width) - 1;
         for (idx, &residual) in self.residuals.iter().enumerate() {
-            let offset = residual.wrapping_sub(window.low);
-            if (window.low..=window.high).contains(&residual) {
-                self.packed.push(offset as u64 >> window.shift);
-            } else {
-                self.packed.push(0);
-                self.patches.push((idx, offset >> window.shift));
+            let offset = residual.wrapping_sub(low) >> shift;
+            self.packed.push(offset as u64 & keep);
+            if offset >> width != 0 {
+                self.patches.push((idx, offset >> width));
             }
         }
     }
@@ -285,9 +286,8 @@ impl Encoder {
         }
         varint::write(self.patches.len() as u64, out);
         let mut floor = 0;
-        for &(position, residual) in &self.patches {
-            varint::write((position - floor) as u64, out);
-            varint::write_signed(residual, out);
+        for &(position, above) in &self.patches {
+            patch::write(position - floor, above, out);
             floor = position + 1;
         }
     }

@@ -19,6 +19,7 @@ pub mod value_encode; // doubles: the search for integers in them
 pub mod varint; // integers of variable length
 
 mod arch; // kernels
+mod patch; // residuals wider than their column
 
 pub use arch::Isa;
 pub use column_encode::Tier;

@@ -16,6 +16,9 @@ fn shared() -> PathBuf {
     }
 }
 
+/// The NaN that a parsed `NaN` becomes.
+const NAN_FROM_TEXT: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
+
 /// Times of the scrapes, and a column for each line that was there from the first to the last.
 struct Recording {
     times: Vec<i64>,
@@ -40,6 +43,7 @@ fn recording(name: &str) -> Option<Recording> {
         for line in page.lines().filter(|l| !l.starts_with('#') && !l.is_empty()) {
             let (series, value) = line.rsplit_once(' ').expect("a line has a value");
             let value: f64 = value.parse().expect("a value is a number");
+            let value = if value.is_nan() { NAN_FROM_TEXT } else { value };
             columns.entry(series.to_owned()).or_default().push(value);
         }
         times.push(time);
