@@ -51,6 +51,8 @@ impl Transform {
     }
 }
 
+/// Constants below this are written into the head of their column.
+pub(crate) const INLINE_END: i64 = 31;
 /// Bit of the head that says patches follow.
 pub(crate) const PATCHED: u16 = 1 << 3;
 /// Width 64 in the six bits of the head.
@@ -92,10 +94,10 @@ impl<'a> Column<'a> {
             packed: &[],
         };
         if transform == Transform::Const {
-            if first != 0 {
-                return Err(Error::Corrupt("constant column with parameters"));
-            }
-            column.base = reader.varint_signed()?;
+            column.base = match first >> 3 {
+                0 => reader.varint_signed()?,
+                inline => i64::from(inline) - 1,
+            };
             return Ok(column);
         }
         let head = first | u16::from(reader.u8()?) << 8;

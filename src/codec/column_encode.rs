@@ -5,7 +5,7 @@
 //! before one byte is written.
 
 use crate::bitpack;
-use crate::column::{PATCHED, Transform, WIDTH_64};
+use crate::column::{INLINE_END, PATCHED, Transform, WIDTH_64};
 use crate::patch;
 use crate::varint::{self, encoded_bytes, zigzag};
 
@@ -22,7 +22,7 @@ pub enum Tier {
 
 /// Patches cut off one end of the residuals at most: a quarter of the values, and never more than
 /// this, so that sorting the ends stays small beside packing the rest.
-const CUT_MAX: usize = 64;
+const CUT_MAX: usize = 128;
 
 /// Writes integer columns; keeps its scratch memory from call to call.
 #[derive(Debug, Default)]
@@ -99,9 +99,7 @@ impl Encoder {
     pub fn encode(&mut self, values: &[i64], tier: Tier, out: &mut Vec<u8>) {
         let spread = Spread::of(values);
         if spread.low == spread.high {
-            out.push(Transform::Const as u8);
-            varint::write_signed(spread.low, out);
-            return;
+            return write_constant(spread.low, out);
         }
         let best = self.choose(values, spread, tier);
         self.fill_residuals(values, best.transform, best.slope);
@@ -298,6 +296,15 @@ impl Encoder {
             eight.iter().enumerate().fold(0, |byte, (bit, &delta)| byte | u8::from(delta != 0) << bit)
         }));
         out.extend_from_slice(&self.bitmap);
+    }
+}
+
+fn write_constant(value: i64, out: &mut Vec<u8>) {
+    if (0..INLINE_END).contains(&value) {
+        out.push(Transform::Const as u8 | (value as u8 + 1) << 3);
+    } else {
+        out.push(Transform::Const as u8);
+        varint::write_signed(value, out);
     }
 }
 

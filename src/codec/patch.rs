@@ -7,9 +7,9 @@ use crate::error::Error;
 use crate::varint::{self, Reader, zigzag};
 
 /// Bits of the first varint that say what is above; the gap from the last patch takes the others.
-const CODE_BITS: u32 = 2;
+const CODE_BITS: u32 = 3;
 /// What the codes stand for; the one behind the last says that a zigzag follows.
-const CODES: [i64; 3] = [1, 2, -1];
+const CODES: [i64; 7] = [1, 2, -1, 3, -2, 4, 5];
 
 /// Appends one patch.
 pub(crate) fn write(gap: usize, above: i64, out: &mut Vec<u8>) {

@@ -98,7 +98,7 @@ pub fn constant(bytes: &[u8], n: usize) -> Option<f64> {
     if head & 3 == Domain::Const8 as u8 && head & EXCEPTIONS == 0 {
         return Some(f64::from_bits(reader.u64_le().ok()?));
     }
-    let constant_decimal = head & 7 == Domain::Decimal as u8 && *reader.rest().first()? == 0;
+    let constant_decimal = head & 7 == Domain::Decimal as u8 && *reader.rest().first()? & 7 == 0;
     if !constant_decimal || n == 0 {
         return None;
     }
