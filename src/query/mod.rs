@@ -1,1 +1,2 @@
 //! Passport to be written by the room's first inhabitant.
+pub mod value;
