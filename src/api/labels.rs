@@ -165,7 +165,7 @@ mod tests {
             ("job", "job"),
             ("U__my_2e_name", "my.name"),
             ("U__a__b", "a_b"),
-            ("U___30c6__b", "テ_b"),
+            ("U___30c6___b", "テ_b"),
             ("U__bad_zz_", "U__bad_zz_"),
         ] {
             assert_eq!(unescaped_name(text), want);
