@@ -15,6 +15,7 @@ const NAN_FROM_TEXT: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
 
 /// Times of the scrapes, and a column for each line that was there from the first to the last.
 pub(crate) struct Recording {
+    #[allow(dead_code)] // Not every bench that includes this file needs it.
     pub(crate) times: Vec<i64>,
     pub(crate) columns: Vec<(String, Vec<f64>)>,
 }
