@@ -9,6 +9,7 @@ pub mod appender;
 pub mod head;
 pub mod index;
 pub mod keeper;
+pub mod meta;
 pub mod probe;
 pub mod record;
 pub mod select;
