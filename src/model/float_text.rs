@@ -103,7 +103,7 @@ pub fn push_e(out: &mut Vec<u8>, v: f64) {
     out.extend_from_slice(exp.to_string().as_bytes());
 }
 
-/// `strconv.FormatFloat(v, 'g', -1, 64)`: an exponent below -4 and from 6 on.
+/// `strconv.FormatFloat(v, 'g', -1, 64)`: an exponent below 1e-4 and from 1e6 on.
 pub fn push_g(out: &mut Vec<u8>, v: f64) {
     if push_special(out, v) {
         return;
@@ -137,4 +137,29 @@ pub fn format_e(v: f64) -> String {
 /// [`push_g`] as a string.
 pub fn format_g(v: f64) -> String {
     text(push_g, v)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_those_of_strconv() {
+        let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
+        let root = std::env::var("SYSTOLE_SHARED").unwrap_or_else(|_| beside.to_owned());
+        let file = format!("{root}/data/floats/go_floats.tsv");
+        let Ok(table) = std::fs::read_to_string(&file) else {
+            println!("skipped: {file} is not here");
+            return;
+        };
+        let mut rows = 0;
+        for line in table.lines() {
+            let mut columns = line.split('\t');
+            let mut column = || columns.next().unwrap_or("");
+            let v = f64::from_bits(u64::from_str_radix(column(), 16).expect("bits"));
+            assert_eq!([format_f(v), format_g(v), format_e(v)], [column(), column(), column()], "{line}");
+            rows += 1;
+        }
+        println!("{rows} floats equal");
+    }
 }

@@ -289,6 +289,30 @@ pub fn is_legacy_label_name(name: &str) -> bool {
     !b.is_empty() && !b[0].is_ascii_digit() && b.iter().all(|c| c.is_ascii_alphanumeric() || *c == b'_')
 }
 
+/// Which names are allowed: any UTF-8 text, or only what Prometheus took before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NameScheme {
+    #[default]
+    Utf8,
+    Legacy,
+}
+
+impl NameScheme {
+    pub fn is_label_name(self, name: &str) -> bool {
+        match self {
+            NameScheme::Utf8 => !name.is_empty(),
+            NameScheme::Legacy => is_legacy_label_name(name),
+        }
+    }
+
+    pub fn is_metric_name(self, name: &str) -> bool {
+        match self {
+            NameScheme::Utf8 => !name.is_empty(),
+            NameScheme::Legacy => is_legacy_metric_name(name),
+        }
+    }
+}
+
 fn push_sized(out: &mut Vec<u8>, s: &str) {
     if s.len() < 255 {
         out.push(s.len() as u8);

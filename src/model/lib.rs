@@ -12,15 +12,19 @@ pub mod float_text; // floats as Go's strconv writes and reads them
 pub mod histogram; // native histograms and their arithmetic
 pub mod kahan; // sums that remember what rounding took
 pub mod matcher; // a condition on one label
+mod md5; // the digest that relabeling's hashmod is defined by
 pub mod quote; // strings as Go quotes them
 pub mod regex; // regular expressions as Prometheus means them
+pub mod relabel; // relabel rules as a pure function on labels
 pub mod sample; // a value at a time, and the values that mean something else
 pub mod series; // names of series inside the house
+pub mod target_group; // what discovery says to scrape
 pub mod time; // durations and timestamps as text
 
 pub use histogram::{CounterResetHint, FloatHistogram, Histogram, Span};
-pub use labels::{Labels, LabelsBuilder};
+pub use labels::{Labels, LabelsBuilder, NameScheme};
 pub use matcher::{MatchOp, Matcher};
 pub use sample::{NORMAL_NAN, STALE_NAN, Sample, is_stale};
 pub use series::{SeriesHash, SeriesId, ShardId};
+pub use target_group::TargetGroup;
 pub use time::Timestamp;

@@ -24,6 +24,8 @@ pub enum DurationError {
     Empty,
     #[error("not a valid duration string: {}", crate::quote::quoted(.0))]
     Invalid(String),
+    #[error("unknown unit {} in duration {}", crate::quote::quoted(unit), crate::quote::quoted(text))]
+    UnknownUnit { unit: String, text: String },
     #[error("duration out of range")]
     OutOfRange,
 }
@@ -46,10 +48,18 @@ pub fn parse_duration(text: &str) -> Result<i64, DurationError> {
             return Err(invalid());
         }
         let after = &rest[digits..];
-        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let n: u64 = rest[..digits].parse().map_err(|_| invalid())?;
+        let letters = after.bytes().take_while(|b| !b.is_ascii_digit()).count();
         let unit = &after[..letters];
-        let at = UNITS[next_unit..].iter().position(|(u, _)| *u == unit).ok_or_else(invalid)? + next_unit;
-        let n: i64 = rest[..digits].parse().map_err(|_| DurationError::OutOfRange)?;
+        if unit.is_empty() {
+            return Err(invalid());
+        }
+        let unknown = || DurationError::UnknownUnit { unit: unit.to_owned(), text: text.to_owned() };
+        let at = UNITS.iter().position(|(u, _)| *u == unit).ok_or_else(unknown)?;
+        if at < next_unit {
+            return Err(invalid());
+        }
+        let n = i64::try_from(n).map_err(|_| DurationError::OutOfRange)?;
         total = n
             .checked_mul(UNITS[at].1)
             .and_then(|ms| total.checked_add(ms))
@@ -113,6 +123,14 @@ mod tests {
         }
         for bad in ["1", "1y1m1d", "-1w", "1.5d", "d", "294y", "200y10400w", "107675d", "2584200h", ""] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+        for (bad, why) in [
+            ("", "empty duration string"),
+            ("5m1h", "not a valid duration string: \"5m1h\""),
+            ("5y1hs", "unknown unit \"hs\" in duration \"5y1hs\""),
+            ("300y", "duration out of range"),
+        ] {
+            assert_eq!(parse_duration(bad).map_err(|e| e.to_string()), Err(why.to_owned()), "{bad}");
         }
     }
 }

@@ -279,8 +279,6 @@ pub struct VectorMatching {
 pub struct Fill {
     pub left: Option<f64>,
     pub right: Option<f64>,
-    /// Written as one `fill(v)`; only the printer cares.
-    pub shared: bool,
 }
 
 impl Fill {
@@ -320,7 +318,7 @@ pub struct SubqueryExpr {
 /// `name{matchers} offset 5m @ 100`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorSelector {
-    /// The name before or inside the braces; empty where there is none.
+    /// The name before the braces; empty where there is none. One inside is among `matchers` only.
     pub name: String,
     /// All conditions in written order; that of a name before the braces comes last.
     pub matchers: Arc<[Matcher]>,

@@ -10,6 +10,7 @@ pub mod head;
 pub mod index;
 pub mod record;
 pub mod select;
+pub mod wal;
 
 use std::sync::Arc;
 

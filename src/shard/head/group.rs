@@ -1,8 +1,12 @@
 //! A group: the series of one source on this shard, appended to row by row.
 
+use std::ops::Range;
+
+use codec::Tier;
 use model::{SeriesId, Timestamp, is_stale};
 
 use crate::shard::head::row::{ABSENT, Row, RowLog, repeats};
+use crate::shard::head::window::{Sealer, Window};
 
 /// Slots of one group at most: a mask of 64 words, and a sealed window's offsets, stay within a few pages.
 pub(in crate::shard) const GROUP_SLOTS_MAX: u32 = 4096;
@@ -18,7 +22,15 @@ pub(in crate::shard) struct Group {
     /// Slots whose last value repeats: what a full row holds beside staleness markers.
     present_count: usize,
     open: RowLog,
+    /// Older rows, in windows of [`SEAL_ROWS`].
+    sealed: Vec<Window>,
+    /// Open rows at which the next seal is due.
+    seal_at: u32,
 }
+
+/// Rows of a sealed window: long enough that a chunk's header is little beside its values, short enough that the
+/// open rows stay small.
+pub(in crate::shard) const SEAL_ROWS: u32 = 64;
 
 impl Default for Group {
     fn default() -> Self {
@@ -29,6 +41,8 @@ impl Default for Group {
             last_time: Timestamp::MIN,
             present_count: 0,
             open: RowLog::default(),
+            sealed: Vec::new(),
+            seal_at: SEAL_ROWS,
         }
     }
 }
@@ -41,15 +55,53 @@ pub(in crate::shard) struct Columns {
     pub(in crate::shard) values: Vec<f64>,
     /// Values while rows are walked, by slot. Kept for its memory.
     current: Vec<f64>,
+    windows: Vec<WindowPart>,
+}
+
+/// The rows of a sealed window that a reading wants, and where they go in each column.
+struct WindowPart {
+    window: usize,
+    rows: Range<usize>,
+    at: usize,
+}
+
+/// Which open rows a reading wants: between two times, into columns of `stride` values from `from` on.
+#[derive(Clone, Copy)]
+struct Span {
+    mint: Timestamp,
+    maxt: Timestamp,
+    stride: usize,
+    from: usize,
+}
+
+/// A window never has more rows: groups begin to seal between half and one and a half [`SEAL_ROWS`].
+const SEALED_ROWS_MAX: usize = 2 * SEAL_ROWS as usize;
+
+impl Columns {
+    fn note_window(&mut self, i: usize, window: &Window, mint: Timestamp, maxt: Timestamp) {
+        let mut times = [0; SEALED_ROWS_MAX];
+        let times = &mut times[..window.row_count()];
+        window.read_times(times);
+        let rows = times.partition_point(|t| *t < mint)..times.partition_point(|t| *t <= maxt);
+        let at = self.times.len();
+        self.times.extend_from_slice(&times[rows.clone()]);
+        self.windows.push(WindowPart { window: i, rows, at });
+    }
 }
 
 impl Group {
+    /// A group whose first seal comes after `first_rows` rows, so that groups do not all seal in one second.
+    pub(in crate::shard) fn staggered(first_rows: u32) -> Self {
+        Group { seal_at: first_rows.clamp(1, SEALED_ROWS_MAX as u32), ..Group::default() }
+    }
+
     pub(in crate::shard) fn last_time(&self) -> Timestamp {
         self.last_time
     }
 
     pub(in crate::shard) fn heap_bytes(&self) -> usize {
         self.open.heap_bytes()
+            + self.sealed.iter().map(Window::heap_bytes).sum::<usize>()
             + (self.base.capacity() + self.last.capacity()) * 8
             + self.series.capacity() * 8
     }
@@ -102,46 +154,83 @@ impl Group {
         if self.last_time < mint {
             return;
         }
+        out.windows.clear();
+        for (i, w) in self.sealed.iter().enumerate() {
+            if w.last_time >= mint && w.first_time <= maxt {
+                out.note_window(i, w, mint, maxt);
+            }
+        }
+        let open_from = out.times.len();
         out.times.extend(self.open.iter().map(|r| r.time).filter(|t| (mint..=maxt).contains(t)));
-        let row_count = out.times.len();
-        out.values.resize(slots.len() * row_count, ABSENT);
-        if row_count == 0 {
+        let total = out.times.len();
+        out.values.resize(slots.len() * total, ABSENT);
+        self.read_sealed(slots, out);
+        if open_from == total {
             return;
         }
+        let span = Span { mint, maxt, stride: total, from: open_from };
         // Expanding a whole row costs about a slot's look-up by rank for every third slot.
         if slots.len() * 3 > self.slot_count() {
-            self.read_wide(slots, mint, maxt, row_count, out);
+            self.read_wide(slots, span, out);
         } else {
-            self.read_narrow(slots, mint, maxt, row_count, &mut out.values);
+            self.read_narrow(slots, span, &mut out.values);
         }
     }
 
+    fn read_sealed(&self, slots: &[u32], out: &mut Columns) {
+        let stride = out.times.len();
+        let mut column = [0.0; SEALED_ROWS_MAX];
+        for part in &out.windows {
+            let window = &self.sealed[part.window];
+            let column = &mut column[..window.row_count()];
+            for (i, slot) in slots.iter().enumerate() {
+                window.read_slot(*slot, column);
+                let to = i * stride + part.at;
+                out.values[to..to + part.rows.len()].copy_from_slice(&column[part.rows.clone()]);
+            }
+        }
+    }
+
+    /// Turns the open rows into a window when enough have gathered. Returns whether it did.
+    pub(in crate::shard) fn seal_if_due(&mut self, sealer: &mut Sealer, columns: &mut Columns) -> bool {
+        if self.open.row_count() < self.seal_at {
+            return false;
+        }
+        let slots: Vec<u32> = (0..self.slot_count() as u32).collect();
+        columns.times.clear();
+        columns.values.clear();
+        columns.times.extend(self.open.iter().map(|r| r.time));
+        let stride = columns.times.len();
+        columns.values.resize(slots.len() * stride, ABSENT);
+        let span = Span { mint: Timestamp::MIN, maxt: Timestamp::MAX, stride, from: 0 };
+        self.read_wide(&slots, span, columns);
+        self.sealed.push(sealer.seal(&columns.times, slots.len(), &columns.values, Tier::Fast));
+        self.base.copy_from_slice(&self.last);
+        self.open.clear();
+        self.seal_at = SEAL_ROWS;
+        true
+    }
+
     /// Walks the rows once, keeping all slots' current values.
-    fn read_wide(
-        &self,
-        slots: &[u32],
-        mint: Timestamp,
-        maxt: Timestamp,
-        row_count: usize,
-        out: &mut Columns,
-    ) {
+    fn read_wide(&self, slots: &[u32], span: Span, out: &mut Columns) {
+        let Span { mint, maxt, stride, from } = span;
         let Columns { values, current, .. } = out;
         current.clear();
         current.extend_from_slice(&self.base);
-        let mut r = 0;
+        let mut r = from;
         for row in self.open.iter() {
             if row.time > maxt {
                 break;
             }
             if row.time >= mint {
                 if row.is_partial {
-                    place_named(&row, slots, row_count, r, values);
+                    place_named(&row, slots, stride, r, values);
                     row.for_each(|slot, v| current[slot] = v);
                 } else {
                     end_stale(current);
                     row.for_each(|slot, v| current[slot] = v);
                     for (i, slot) in slots.iter().enumerate() {
-                        values[i * row_count + r] = current[*slot as usize];
+                        values[i * stride + r] = current[*slot as usize];
                     }
                 }
                 r += 1;
@@ -152,17 +241,11 @@ impl Group {
     }
 
     /// Looks each slot up in each row.
-    fn read_narrow(
-        &self,
-        slots: &[u32],
-        mint: Timestamp,
-        maxt: Timestamp,
-        row_count: usize,
-        values: &mut [f64],
-    ) {
+    fn read_narrow(&self, slots: &[u32], span: Span, values: &mut [f64]) {
+        let Span { mint, maxt, stride, from } = span;
         for (i, slot) in slots.iter().enumerate() {
-            let column = &mut values[i * row_count..(i + 1) * row_count];
-            let (mut current, mut r) = (self.base[*slot as usize], 0);
+            let column = &mut values[i * stride..(i + 1) * stride];
+            let (mut current, mut r) = (self.base[*slot as usize], from);
             for row in self.open.iter() {
                 if row.time > maxt {
                     break;
@@ -182,8 +265,9 @@ impl Group {
         }
     }
 
-    pub(in crate::shard) fn open_row_count(&self) -> u32 {
-        self.open.row_count()
+    /// Rows held, open and sealed.
+    pub(in crate::shard) fn row_count(&self) -> usize {
+        self.open.row_count() as usize + self.sealed.iter().map(Window::row_count).sum::<usize>()
     }
 }
 
@@ -196,10 +280,10 @@ fn end_stale(current: &mut [f64]) {
     }
 }
 
-fn place_named(row: &Row<'_>, slots: &[u32], row_count: usize, r: usize, values: &mut [f64]) {
+fn place_named(row: &Row<'_>, slots: &[u32], stride: usize, r: usize, values: &mut [f64]) {
     for (i, slot) in slots.iter().enumerate() {
         if let Some(v) = row.value(*slot) {
-            values[i * row_count + r] = v;
+            values[i * stride + r] = v;
         }
     }
 }
@@ -257,6 +341,37 @@ mod tests {
         }
         check(&g, &[0, 1, 2], 20, 30, &[&all[0][1..3], &all[1][1..3], &all[2][..2]]);
         check(&g, &[0], 40, 40, &[&[]]);
+    }
+
+    #[test]
+    fn sealed_rows_read_as_open_ones() {
+        let (mut open, mut sealed) = (Group::default(), Group::staggered(3));
+        let (mut sealer, mut columns) = (Sealer::default(), Columns::default());
+        let mut sealed_count = 0;
+        for t in 0..200i64 {
+            let named: Vec<(u32, f64)> = (0..(1 + t as u32 / 3))
+                .filter(|s| (t * 7 + i64::from(*s) * 13) % 5 < 2)
+                .map(|s| (s, if (t + i64::from(s)) % 17 == 0 { STALE_NAN } else { t as f64 / 8.0 }))
+                .collect();
+            for g in [&mut open, &mut sealed] {
+                g.bind(1 + t as u32 / 3, SeriesId(t as u32));
+                row(g, t * 15, t % 11 == 0, &named);
+            }
+            sealed_count += usize::from(sealed.seal_if_due(&mut sealer, &mut columns));
+            sealed.seal_at = 20 + t as u32 % 9;
+        }
+        assert!(sealed_count > 4);
+        let slots: Vec<u32> = (0..60).collect();
+        for (mint, maxt) in [(0, 9999), (100, 1000), (999, 2222), (2900, 2990)] {
+            for slots in [&slots[..], &slots[10..12]] {
+                let (mut a, mut b) = (Columns::default(), Columns::default());
+                open.read(slots, mint, maxt, &mut a);
+                sealed.read(slots, mint, maxt, &mut b);
+                assert_eq!(a.times, b.times);
+                let bits = |c: &Columns| c.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&a), bits(&b), "{slots:?} from {mint} to {maxt}");
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod group;
 pub mod row;
 pub mod side;
+mod window;
 
 use std::sync::Arc;
 
@@ -16,9 +17,10 @@ use model::{SeriesId, Timestamp};
 
 use crate::shard::record::{RowEntry, SourceId};
 use crate::shard::select::{Batch, BatchSeries, HistogramPoint, Selection};
-use group::{Columns, GROUP_SLOTS_MAX, Group};
+use group::{Columns, GROUP_SLOTS_MAX, Group, SEAL_ROWS};
 use row::{ABSENT, is_absent};
 use side::{Refusal, SideBuffer};
+use window::Sealer;
 
 /// A place that holds samples of a series: a slot of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,9 @@ pub struct Head {
     more_places: HashMap<SeriesId, Vec<Place>>,
     side: HashMap<SeriesId, SideBuffer>,
     mask: Vec<u64>,
+    sealer: Sealer,
+    columns: Columns,
+    pub sealed_windows: u64,
     mint: Option<Timestamp>,
     maxt: Option<Timestamp>,
     pub appended_floats: u64,
@@ -104,7 +109,9 @@ impl Head {
         let next = self.groups.len() as u32;
         let id = *self.group_ids.entry((source, slot / GROUP_SLOTS_MAX)).or_insert(next);
         if id == next {
-            self.groups.push(Group::default());
+            // A multiplicative hash spreads the first seals over one window's length.
+            let spread = next.wrapping_mul(0x9e37_79b1) >> 16;
+            self.groups.push(Group::staggered(SEAL_ROWS / 2 + spread % SEAL_ROWS));
         }
         id
     }
@@ -134,6 +141,9 @@ impl Head {
         group.append(row.time, row.is_partial, mask.iter().copied(), row.values());
         let sample_count = if row.is_partial { row.value_count() } else { group.present_count() };
         self.appended_floats += sample_count as u64;
+        if group.seal_if_due(&mut self.sealer, &mut self.columns) {
+            self.sealed_windows += 1;
+        }
         self.note_time(row.time);
         Ok(sample_count)
     }
@@ -219,7 +229,7 @@ impl Head {
     fn read_placed(&self, s: &mut Selection, columns: &mut Columns, batch: &mut Batch) {
         let group_id = s.placed[s.placed_read].0;
         let group = &self.groups[group_id as usize];
-        let rows = group.open_row_count().max(1) as usize;
+        let rows = group.row_count().max(1);
         let most = (BATCH_SAMPLES_MAX / rows).max(16);
         let run: Vec<(u32, SeriesId)> = s.placed[s.placed_read..]
             .iter()

@@ -75,6 +75,12 @@ impl RowLog {
         self.words.capacity() * 8
     }
 
+    pub(in crate::shard) fn clear(&mut self) {
+        self.words.clear();
+        self.row_count = 0;
+        self.last_at = 0;
+    }
+
     /// Appends a row; `values` are in slot order, one for each bit of `mask`.
     pub(in crate::shard) fn push(
         &mut self,

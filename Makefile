@@ -1,0 +1,40 @@
+# The README's two commands, and the ones that measure. Each does its own set-up.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help setup run test fmt lint docs bench bench-smoke
+
+help:
+	@echo "make run    build and start systole with its embedded configuration, http://localhost:9090"
+	@echo "make test   every check: format, lints, tests, docs"
+	@echo "make bench  the benchmarks (criterion)"
+
+# Names in one line what is missing, and installs it where it can.
+setup:
+	@command -v $(CARGO) >/dev/null || { echo "missing: a Rust toolchain (rustc and cargo 1.95 or newer), see https://rustup.rs"; exit 1; }
+	@command -v cc >/dev/null || { echo "missing: a C compiler; installing gcc"; \
+	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq gcc libc6-dev || { echo "install it by hand: apt-get install gcc libc6-dev"; exit 1; }; }
+
+run: setup
+	$(CARGO) build --release --locked --bin systole
+	@mkdir -p data
+	exec ./target/release/systole --storage.tsdb.path=data
+
+test: setup fmt lint
+	$(CARGO) test --locked --workspace -- --quiet
+	$(MAKE) --no-print-directory docs
+
+fmt:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+bench: setup
+	$(CARGO) bench --locked --workspace

@@ -1,0 +1,182 @@
+//! Decoding kernels, one family per instruction set, behind one choice made once.
+//!
+//! In: packed residuals or plain words, and how they add up. Out: 64-bit words, integers or floats.
+//! Owns: the only `unsafe` of the crate. Runs on: any core.
+//! Invariant: every kernel gives the bits that `scalar` gives, on every input, hostile ones too.
+//! Never: reads or writes outside the slices it is given.
+#![allow(unsafe_code)] // SIMD loads and stores, and calls that need a CPU feature, which `Isa` proves.
+
+#[cfg(target_arch = "x86_64")]
+mod crc32c_x86;
+mod scalar;
+
+use std::sync::OnceLock;
+
+/// How residuals `r` add up to values, `s = step + (r << shift)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// value + i * step + (r << shift).
+    Line,
+    /// Running sum of `s`.
+    Delta,
+    /// Running sum of a running sum of `s`.
+    Delta2,
+}
+
+/// What becomes of a value on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sink {
+    /// The integer itself.
+    Int,
+    /// The double nearest to integer / 10^exponent.
+    Decimal(u8),
+    /// The double at this place in the order of doubles.
+    Ordered,
+    /// As many doubles away from the one already there.
+    Ulp,
+}
+
+/// Largest power of ten that a double holds exactly.
+pub(crate) const EXPONENT_MAX: u8 = 22;
+
+/// 10^0 to 10^22, all exact.
+pub(crate) const POWERS_OF_TEN: [f64; EXPONENT_MAX as usize + 1] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+    1e19, 1e20, 1e21, 1e22,
+];
+
+/// Place of a double in the order of doubles, as a signed integer; its own inverse on bits.
+#[inline(always)]
+pub(crate) const fn order(bits: i64) -> i64 {
+    bits ^ ((bits >> 63) as u64 >> 1) as i64
+}
+
+/// Where a running sum stands. Passed from block to block of one column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ramp {
+    /// `Line`: the next value without its residual. Else: the last value.
+    pub value: i64,
+    /// `Delta2`: the last delta.
+    pub delta: i64,
+    pub step: i64,
+    /// 0 to 63.
+    pub shift: u32,
+}
+
+/// Residuals, packed (at least as many as are asked for) or not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'a> {
+    Packed { bytes: &'a [u8], width: u32 },
+    Words(&'a [u64]),
+}
+
+impl Source<'_> {
+    /// Panics unless `count` residuals are there: the one check on which the kernels' loads rest.
+    fn assert_holds(&self, count: usize) {
+        match *self {
+            Source::Packed { bytes, width } => {
+                assert!(width <= crate::bitpack::WIDTH_MAX || width == 64, "width {width}");
+                let needed = crate::bitpack::packed_bytes(count, width);
+                assert!(bytes.len() >= needed, "{} bytes of {needed}", bytes.len());
+            }
+            Source::Words(words) => assert!(words.len() >= count, "{} words of {count}", words.len()),
+        }
+    }
+}
+
+/// An instruction set that this CPU has: the value is the proof.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Family);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Scalar,
+}
+
+impl std::fmt::Debug for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Isa {
+    /// Plain Rust: everywhere, and the oracle of the others.
+    pub const SCALAR: Isa = Isa(Family::Scalar);
+
+    /// The fastest family of this CPU, found once.
+    pub fn best() -> Isa {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Isa::available().last().unwrap_or(Isa::SCALAR))
+    }
+
+    /// All families of this CPU, slowest first.
+    pub fn available() -> impl Iterator<Item = Isa> {
+        [Isa::SCALAR].into_iter()
+    }
+
+    /// Fills `out` with the first values of `packed`.
+    pub(crate) fn unpack(self, packed: &[u8], width: u32, out: &mut [u64]) {
+        let ramp = Ramp { value: 0, delta: 0, step: 0, shift: 0 };
+        self.decode(Shape::Line, Sink::Int, Source::Packed { bytes: packed, width }, ramp, out);
+    }
+
+    /// Fills `out` with one value.
+    pub(crate) fn fill(self, value: i64, sink: Sink, out: &mut [u64]) {
+        let ramp = Ramp { value, delta: 0, step: 0, shift: 0 };
+        self.decode(Shape::Line, sink, Source::Packed { bytes: &[], width: 0 }, ramp, out);
+    }
+
+    /// Decodes `out.len()` values; returns where the sums stand behind them.
+    pub(crate) fn decode(
+        self,
+        shape: Shape,
+        sink: Sink,
+        source: Source<'_>,
+        ramp: Ramp,
+        out: &mut [u64],
+    ) -> Ramp {
+        source.assert_holds(out.len());
+        assert!(ramp.shift < 64, "shift {}", ramp.shift);
+        match self.0 {
+            Family::Scalar => scalar::decode(shape, sink, source, ramp, out),
+        }
+    }
+
+    /// Puts the words of `changes` where `bitmap` has ones, and zeros elsewhere. `changes` must go
+    /// on for at least eight words behind the last that is used.
+    pub(crate) fn expand(self, bitmap: &[u8], changes: &[u64], out: &mut [u64]) {
+        let set: usize = bitmap.iter().map(|b| b.count_ones() as usize).sum();
+        assert!(bitmap.len() == out.len().div_ceil(8), "{} bytes of bitmap", bitmap.len());
+        assert!(changes.len() >= set + 8, "{} words for {set} changes", changes.len());
+        match self.0 {
+            Family::Scalar => scalar::expand(bitmap, changes, out),
+        }
+    }
+}
+
+/// CRC32C of `bytes` going on from `crc`, by the CPU's own instruction where it has one.
+pub(crate) fn crc32c_hardware(crc: u32, bytes: &[u8]) -> Option<u32> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        static FOUND: OnceLock<bool> = OnceLock::new();
+        if *FOUND.get_or_init(|| is_x86_feature_detected!("sse4.2")) {
+            // SAFETY: the CPU has SSE4.2, as just found.
+            return Some(unsafe { crc32c_x86::update(crc, bytes) });
+        }
+    }
+    let _ = (crc, bytes);
+    None
+}
+
+/// The same memory, seen as words.
+pub(crate) fn words_of_ints(ints: &mut [i64]) -> &mut [u64] {
+    // SAFETY: i64 and u64 have one size and alignment and every bit pattern is a value of both; the
+    // borrow is passed on whole.
+    unsafe { std::slice::from_raw_parts_mut(ints.as_mut_ptr().cast::<u64>(), ints.len()) }
+}
+
+/// The same memory, seen as words.
+pub(crate) fn words_of_floats(floats: &mut [f64]) -> &mut [u64] {
+    // SAFETY: as in `words_of_ints`; every bit pattern is an f64.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast::<u64>(), floats.len()) }
+}

@@ -1,0 +1,73 @@
+//! Kernels in plain Rust: the definition of the format, the oracle, and the fallback.
+
+use super::{POWERS_OF_TEN, Ramp, Shape, Sink, Source, order};
+use crate::bitpack::value_at;
+
+pub(super) fn decode(shape: Shape, sink: Sink, source: Source<'_>, ramp: Ramp, out: &mut [u64]) -> Ramp {
+    match source {
+        Source::Packed { width: 0, .. } => decode_from(shape, sink, |_| 0, ramp, out),
+        Source::Packed { bytes, width } => decode_from(shape, sink, |i| value_at(bytes, width, i), ramp, out),
+        Source::Words(words) => decode_from(shape, sink, |i| words[i], ramp, out),
+    }
+}
+
+#[inline(always)]
+fn decode_from(
+    shape: Shape,
+    sink: Sink,
+    residual: impl Fn(usize) -> u64,
+    ramp: Ramp,
+    out: &mut [u64],
+) -> Ramp {
+    match sink {
+        Sink::Int => run(shape, residual, ramp, out, |value, _| value as u64),
+        Sink::Decimal(exponent) => {
+            let power = POWERS_OF_TEN[usize::from(exponent)];
+            run(shape, residual, ramp, out, |value, _| (value as f64 / power).to_bits())
+        }
+        Sink::Ordered => run(shape, residual, ramp, out, |value, _| order(value) as u64),
+        Sink::Ulp => run(shape, residual, ramp, out, |value, near| {
+            order(order(near as i64).wrapping_add(value)) as u64
+        }),
+    }
+}
+
+#[inline(always)]
+fn run(
+    shape: Shape,
+    residual: impl Fn(usize) -> u64,
+    mut ramp: Ramp,
+    out: &mut [u64],
+    finish: impl Fn(i64, u64) -> u64,
+) -> Ramp {
+    for (idx, slot) in out.iter_mut().enumerate() {
+        let shifted = (residual(idx) << ramp.shift) as i64;
+        let value = match shape {
+            Shape::Line => {
+                let value = ramp.value.wrapping_add(shifted);
+                ramp.value = ramp.value.wrapping_add(ramp.step);
+                value
+            }
+            Shape::Delta => {
+                ramp.value = ramp.value.wrapping_add(ramp.step).wrapping_add(shifted);
+                ramp.value
+            }
+            Shape::Delta2 => {
+                ramp.delta = ramp.delta.wrapping_add(ramp.step).wrapping_add(shifted);
+                ramp.value = ramp.value.wrapping_add(ramp.delta);
+                ramp.value
+            }
+        };
+        *slot = finish(value, *slot);
+    }
+    ramp
+}
+
+pub(super) fn expand(bitmap: &[u8], changes: &[u64], out: &mut [u64]) {
+    let mut next = 0;
+    for (idx, slot) in out.iter_mut().enumerate() {
+        let changed = bitmap[idx / 8] >> (idx % 8) & 1 != 0;
+        *slot = if changed { changes[next] } else { 0 };
+        next += usize::from(changed);
+    }
+}

@@ -1,0 +1,130 @@
+//! What each shard counts of itself, written by its thread and read by anyone: the source of `systole_shard_*`.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::rt::executor::TaskClass;
+
+/// The task class shown while no task has run yet.
+const NO_CLASS: u8 = u8::MAX;
+
+#[derive(Debug)]
+pub(crate) struct ShardCounters {
+    pub(crate) beats: AtomicU64,
+    pub(crate) late_ns: AtomicU64,
+    pub(crate) late_max_ns: AtomicU64,
+    pub(crate) busy_ns: AtomicU64,
+    pub(crate) class_busy_ns: [AtomicU64; TaskClass::COUNT],
+    pub(crate) jobs: AtomicU64,
+    pub(crate) messages: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) rings: AtomicU64,
+    pub(crate) waiting_mail: AtomicU64,
+    pub(crate) sleepers: AtomicU64,
+    pub(crate) outstanding: AtomicU64,
+    pub(crate) thread: AtomicU32,
+    pub(crate) finished: AtomicBool,
+    class: AtomicU8,
+}
+
+impl ShardCounters {
+    pub(crate) fn new() -> ShardCounters {
+        ShardCounters {
+            beats: AtomicU64::new(0),
+            late_ns: AtomicU64::new(0),
+            late_max_ns: AtomicU64::new(0),
+            busy_ns: AtomicU64::new(0),
+            class_busy_ns: Default::default(),
+            jobs: AtomicU64::new(0),
+            messages: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            rings: AtomicU64::new(0),
+            waiting_mail: AtomicU64::new(0),
+            sleepers: AtomicU64::new(0),
+            outstanding: AtomicU64::new(0),
+            thread: AtomicU32::new(0),
+            finished: AtomicBool::new(false),
+            class: AtomicU8::new(NO_CLASS),
+        }
+    }
+
+    /// Remembers whose turn it is, for the watchdog's last words.
+    pub(crate) fn enter(&self, class: TaskClass) {
+        self.class.store(class as u8, Relaxed);
+    }
+
+    pub(crate) fn last_class(&self) -> Option<TaskClass> {
+        TaskClass::ALL.get(usize::from(self.class.load(Relaxed))).copied()
+    }
+
+    pub(crate) fn late(&self, nanos: u64) {
+        self.late_ns.fetch_add(nanos, Relaxed);
+        self.late_max_ns.fetch_max(nanos, Relaxed);
+    }
+}
+
+/// One shard's figures at one moment. All but the depths only grow (as long as the process lives).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ShardReading {
+    pub shard: u32,
+    /// CPU seconds of the shard's thread, the reactor included; zero where the kernel does not say.
+    pub cpu_seconds: f64,
+    /// Seconds spent inside tasks, as the executor counts them (sampled a few times a second).
+    pub busy_seconds: f64,
+    /// The same by task class, in the order of [`TaskClass::ALL`].
+    pub class_busy_seconds: [f64; TaskClass::COUNT],
+    /// Pulses so far, their summed lateness, and the worst one.
+    pub beats: u64,
+    pub late_seconds: f64,
+    pub late_max_seconds: f64,
+    /// Jobs and messages taken from the mailbox.
+    pub jobs: u64,
+    pub messages: u64,
+    /// Jobs and messages meant for this shard that found its mailbox full.
+    pub refused: u64,
+    /// Times the doorbell woke the shard.
+    pub rings: u64,
+    /// Mail in the ring now, and how much it holds.
+    pub mailbox_depth: u64,
+    pub mailbox_capacity: u64,
+    /// Mail that this shard holds back because a destination's ring was full.
+    pub waiting_mail: u64,
+    /// Tasks asleep on the pulse, and answers awaited from elsewhere.
+    pub sleepers: u64,
+    pub outstanding: u64,
+}
+
+impl ShardReading {
+    pub(crate) fn of(shard: u32, counters: &ShardCounters, depth: usize, capacity: usize) -> ShardReading {
+        let seconds = |nanos: &AtomicU64| nanos.load(Relaxed) as f64 / 1e9;
+        ShardReading {
+            shard,
+            cpu_seconds: thread_cpu_seconds(counters.thread.load(Relaxed)),
+            busy_seconds: seconds(&counters.busy_ns),
+            class_busy_seconds: std::array::from_fn(|class| seconds(&counters.class_busy_ns[class])),
+            beats: counters.beats.load(Relaxed),
+            late_seconds: seconds(&counters.late_ns),
+            late_max_seconds: seconds(&counters.late_max_ns),
+            jobs: counters.jobs.load(Relaxed),
+            messages: counters.messages.load(Relaxed),
+            refused: counters.refused.load(Relaxed),
+            rings: counters.rings.load(Relaxed),
+            mailbox_depth: depth as u64,
+            mailbox_capacity: capacity as u64,
+            waiting_mail: counters.waiting_mail.load(Relaxed),
+            sleepers: counters.sleepers.load(Relaxed),
+            outstanding: counters.outstanding.load(Relaxed),
+        }
+    }
+}
+
+/// The kernel's number of this thread; 0 when `/proc` is not there.
+pub(crate) fn this_thread() -> u32 {
+    let link = std::fs::read_link("/proc/thread-self").ok();
+    link.and_then(|path| path.file_name()?.to_str()?.parse().ok()).unwrap_or(0)
+}
+
+/// The first word of a thread's `schedstat` is its time on a CPU in nanoseconds.
+fn thread_cpu_seconds(thread: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).unwrap_or_default();
+    stat.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
+}

@@ -1,0 +1,534 @@
+//! One executor per shard, pinned to its CPU; tasks run in classes with shares.
+//!
+//! A panic in any task ends the process: half a shard is worse than none, and the log makes a restart cheap.
+
+use std::any::Any;
+use std::cell::OnceCell;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::mpsc;
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
+
+use crate::rt::clock::{Clock, Moment, SystemClock};
+use crate::rt::counters::{ShardCounters, this_thread};
+use crate::rt::doorbell::Port;
+use crate::rt::error::{Error, io_error};
+use crate::rt::gate::{Gate, Signal};
+use crate::rt::local::{self, Local};
+use crate::rt::mesh::{MailRoom, Mesh};
+use crate::rt::net::Stream;
+use crate::rt::probe;
+use crate::rt::pulse::{GRID_DEFAULT, Grid, Pulse};
+use crate::rt::rng::Rng;
+use crate::rt::watchdog::{self, Watched, Watchdog};
+
+/// Whose turn a task takes: each class is a queue with shares of the CPU, and two of them with a latency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum TaskClass {
+    /// Scrapes, rows, the log: what must be on time.
+    Ingest,
+    /// Short work that somebody waits for.
+    Rpc,
+    /// Reads of any length; they yield.
+    Query,
+    /// Sealing and compaction: what is left.
+    Background,
+}
+
+impl TaskClass {
+    pub const COUNT: usize = 4;
+    pub const ALL: [TaskClass; TaskClass::COUNT] =
+        [TaskClass::Ingest, TaskClass::Rpc, TaskClass::Query, TaskClass::Background];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            TaskClass::Ingest => "ingest",
+            TaskClass::Rpc => "rpc",
+            TaskClass::Query => "query",
+            TaskClass::Background => "background",
+        }
+    }
+
+    const fn shares(self) -> usize {
+        match self {
+            TaskClass::Ingest => 1000,
+            TaskClass::Rpc => 500,
+            TaskClass::Query => 200,
+            TaskClass::Background => 50,
+        }
+    }
+
+    /// Measured beside a query: a 1 ms ticker's p99 is 1.2 ms with this latency and 200-400 ms without.
+    const fn latency(self) -> Option<Duration> {
+        match self {
+            TaskClass::Ingest | TaskClass::Rpc => Some(Duration::from_millis(1)),
+            TaskClass::Query | TaskClass::Background => None,
+        }
+    }
+}
+
+/// The default of 100 ms gives 198 ms round trips on a busy shard; 1 ms gives about 1 ms.
+const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// Each idle socket holds an armed poll, and the kernel's cancel table has a sixteenth as many buckets: with
+/// 1 000 sockets and the default of 128, walking that table was 18 % of all CPU.
+const RING_DEPTH: usize = 4096;
+/// Tells how long a stopping shard waits for those inside its gate.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+/// How often a shard publishes its busy time.
+const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+
+#[derive(Clone)]
+pub struct Settings {
+    /// May exceed the CPUs: shards then share them.
+    pub shards: u32,
+    /// The CPUs to pin to, in turn; empty for all that this process may use.
+    pub cpus: Vec<usize>,
+    /// Directories whose devices shards will use directly: each gets a non-empty file that is opened first.
+    pub data_dirs: Vec<PathBuf>,
+    pub grid: Duration,
+    /// Jobs and batches that may wait in one shard's ring. At 64 bytes each, 4 096 are 256 KiB.
+    pub mailbox: usize,
+    pub watchdog: Option<Watchdog>,
+    pub clock: Arc<dyn Clock>,
+    pub seed: u64,
+    /// Whether ingest and rpc have a latency; without, they have shares alone. Only tests turn it off.
+    pub latency: bool,
+}
+
+impl Settings {
+    pub fn new(shards: u32) -> Settings {
+        Settings {
+            shards,
+            cpus: Vec::new(),
+            data_dirs: Vec::new(),
+            grid: GRID_DEFAULT,
+            mailbox: 4096,
+            watchdog: Some(Watchdog::exiting()),
+            clock: SystemClock::shared(),
+            seed: Rng::from_entropy().next_u64(),
+            latency: true,
+        }
+    }
+}
+
+/// What a shard is built from.
+pub struct ShardContext<T, M> {
+    pub shard: u32,
+    pub shards: u32,
+    pub cpu: usize,
+    pub pulse: Pulse,
+    pub clock: Arc<dyn Clock>,
+    pub mesh: Mesh<T, M>,
+    pub grid: Grid,
+    /// A stream of chance of this shard's own.
+    pub rng: Rng,
+    /// Closes when the machine stops; loops enter it and race their waits with [`Gate::closing`].
+    pub gate: Gate,
+}
+
+/// Why a shard could not be built, in its builder's words.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// All shards of the process, running.
+pub struct Machine<T, M> {
+    mesh: Mesh<T, M>,
+    grid: Grid,
+    threads: Vec<ShardThread>,
+    watchdog: Option<watchdog::Guard>,
+}
+
+struct ShardThread {
+    port: Arc<Port>,
+    counters: Arc<ShardCounters>,
+    handle: JoinHandle<()>,
+}
+
+impl<T: 'static, M: Send + 'static> Machine<T, M> {
+    /// Starts the shards and returns when each has been built by `factory`, on its own thread. Messages are handed
+    /// to `deliver` on the shard they were posted to; mail that arrives while a shard is being built waits.
+    pub fn start<F, Fut, D>(settings: Settings, factory: F, deliver: D) -> Result<Machine<T, M>, Error>
+    where
+        F: Fn(ShardContext<T, M>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<Rc<T>, Failure>> + 'static,
+        D: Fn(&Rc<T>, M) + Clone + Send + 'static,
+    {
+        let ground = probe::probe()?;
+        let cpus = ground.choose(&settings.cpus)?;
+        let shards = settings.shards.max(1);
+        for dir in &settings.data_dirs {
+            crate::rt::disk::prepare_device(dir)?;
+        }
+        let mut ports = Vec::new();
+        let mut receivers = Vec::new();
+        for _ in 0..shards {
+            let (port, receiver) = Port::new().map_err(|e| Error::Environment(format!("no socket pair: {e}")))?;
+            ports.push(Arc::new(port));
+            receivers.push(receiver);
+        }
+        let counters: Vec<_> = (0..shards).map(|_| Arc::new(ShardCounters::new())).collect();
+        let mesh = Mesh::new(&ports, &counters, settings.mailbox);
+        let grid = Grid::new(settings.grid);
+        let (started, starting) = mpsc::channel();
+        let mut threads = Vec::new();
+        for (shard, receiver) in (0..shards).zip(receivers) {
+            let seat = Seat {
+                shard,
+                cpu: cpus[shard as usize % cpus.len()],
+                settings: settings.clone(),
+                io_memory: ground.io_memory(shards),
+                port: ports[shard as usize].clone(),
+                counters: counters[shard as usize].clone(),
+                mesh: mesh.clone(),
+                grid: grid.clone(),
+                started: started.clone(),
+            };
+            let (port, counters) = (seat.port.clone(), seat.counters.clone());
+            let (factory, deliver) = (factory.clone(), deliver.clone());
+            let handle = std::thread::Builder::new()
+                .name(format!("shard-{shard}"))
+                .spawn(move || seat.run(receiver, factory, deliver))
+                .map_err(|e| Error::Start { shard, reason: e.to_string() })?;
+            threads.push(ShardThread { port, counters, handle });
+        }
+        drop(started);
+        let machine = Machine { mesh, grid, threads, watchdog: None };
+        machine.settled(starting, settings.watchdog)
+    }
+
+    /// Waits for all shards to be built; on a failure stops those that were.
+    fn settled(
+        mut self,
+        starting: mpsc::Receiver<Result<u32, Error>>,
+        watchdog: Option<Watchdog>,
+    ) -> Result<Machine<T, M>, Error> {
+        for _ in 0..self.threads.len() {
+            let built = starting.recv().unwrap_or_else(|_| {
+                Err(Error::Start { shard: 0, reason: "its thread ended".into() })
+            });
+            if let Err(error) = built {
+                let _ = self.stop(CLOSE_GRACE);
+                return Err(error);
+            }
+        }
+        let watched = |(shard, thread): (usize, &ShardThread)| Watched {
+            shard: shard as u32,
+            counters: thread.counters.clone(),
+        };
+        let watched = self.threads.iter().enumerate().map(watched).collect();
+        self.watchdog = watchdog.map(|dog| dog.watch(watched));
+        Ok(self)
+    }
+
+    pub fn mesh(&self) -> Mesh<T, M> {
+        self.mesh.clone()
+    }
+
+    /// The box's grid, to be made finer or coarser while it runs.
+    pub fn grid(&self) -> Grid {
+        self.grid.clone()
+    }
+
+    /// Closes every shard's gate, lets those inside leave, and ends the threads. Submit a last job to each shard
+    /// first, if what it keeps must be brought to rest.
+    pub fn stop(mut self, patience: Duration) -> Result<(), Error> {
+        drop(self.watchdog.take());
+        for thread in &self.threads {
+            thread.port.stop();
+        }
+        let clock = SystemClock;
+        let until = clock.now() + patience;
+        let late = |threads: &[ShardThread]| threads.iter().filter(|t| !t.handle.is_finished()).count();
+        while late(&self.threads) > 0 && clock.now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        match late(&self.threads) {
+            0 => Ok(()),
+            count => Err(Error::Stop { count }),
+        }
+    }
+}
+
+/// All that a shard's thread starts with.
+struct Seat<T, M> {
+    shard: u32,
+    cpu: usize,
+    settings: Settings,
+    io_memory: usize,
+    port: Arc<Port>,
+    counters: Arc<ShardCounters>,
+    mesh: Mesh<T, M>,
+    grid: Grid,
+    started: mpsc::Sender<Result<u32, Error>>,
+}
+
+impl<T: 'static, M: Send + 'static> Seat<T, M> {
+    fn run<F, Fut, D>(self, receiver: std::os::unix::net::UnixStream, factory: F, deliver: D)
+    where
+        F: Fn(ShardContext<T, M>) -> Fut,
+        Fut: Future<Output = Result<Rc<T>, Failure>> + 'static,
+        D: Fn(&Rc<T>, M) + 'static,
+    {
+        let counters = self.counters.clone();
+        counters.thread.store(this_thread(), Relaxed);
+        let (shard, started) = (self.shard, self.started.clone());
+        match self.executor() {
+            Ok(executor) => {
+                let body = AssertUnwindSafe(|| executor.run(self.live(receiver, factory, deliver)));
+                if let Err(panic) = catch_unwind(body) {
+                    die(&format!("shard {shard}"), &*panic);
+                }
+            }
+            Err(reason) => {
+                let _ = started.send(Err(Error::Start { shard, reason }));
+            }
+        }
+        counters.finished.store(true, Relaxed);
+    }
+
+    fn executor(&self) -> Result<LocalExecutor, String> {
+        LocalExecutorBuilder::new(Placement::Fixed(self.cpu))
+            .name("shard")
+            .preempt_timer(PREEMPT_TIMER)
+            .io_memory(self.io_memory)
+            .ring_depth(RING_DEPTH)
+            .make()
+            .map_err(|e| format!("its executor on CPU {}: {e}", self.cpu))
+    }
+
+    fn enter(&self) -> Rc<Local> {
+        let queue = |class: TaskClass| {
+            let latency = match class.latency() {
+                Some(latency) if self.settings.latency => Latency::Matters(latency),
+                _ => Latency::NotImportant,
+            };
+            glommio::executor().create_task_queue(Shares::Static(class.shares()), latency, class.name())
+        };
+        let clock = self.settings.clock.clone();
+        let local = Rc::new(Local {
+            machine: self.mesh.machine(),
+            shard: self.shard,
+            queues: TaskClass::ALL.map(queue),
+            port: self.port.clone(),
+            waiters: Default::default(),
+            pulse: Pulse::counted(clock, self.grid.clone(), self.counters.clone()),
+            counters: self.counters.clone(),
+            mail: OnceCell::new(),
+        });
+        local::enter(local.clone());
+        local
+    }
+
+    async fn live<F, Fut, D>(self, receiver: std::os::unix::net::UnixStream, factory: F, deliver: D)
+    where
+        F: Fn(ShardContext<T, M>) -> Fut,
+        Fut: Future<Output = Result<Rc<T>, Failure>> + 'static,
+        D: Fn(&Rc<T>, M) + 'static,
+    {
+        let local = self.enter();
+        let room = MailRoom::open(&self.mesh, self.shard, local.pulse.clone(), deliver);
+        let _ = local.mail.set(room.clone());
+        sample_busy(&local);
+        let stopping = Rc::new(Signal::new());
+        let (serving, hearing) = (room.clone(), stopping.clone());
+        let tasks = [
+            spawn(TaskClass::Ingest, drive(local.pulse.clone())),
+            spawn(TaskClass::Ingest, async move { serving.serve().await }),
+            spawn(TaskClass::Rpc, hear(local.clone(), receiver, room.clone(), hearing)),
+        ];
+        let gate = Gate::new();
+        match self.build(&local, &gate, factory).await {
+            Ok(resident) => {
+                room.move_in(resident);
+                let _ = self.started.send(Ok(self.shard));
+                stopping.wait_until(|| self.port.stopping.load(SeqCst)).await;
+                let grace = local.pulse.now() + CLOSE_GRACE;
+                let _ = local.pulse.within(grace, gate.close()).await;
+            }
+            Err(error) => {
+                let _ = self.started.send(Err(error));
+            }
+        }
+        room.close();
+        for task in tasks {
+            task.cancel().await;
+        }
+        drop(local::leave());
+    }
+
+    async fn build<F, Fut>(&self, local: &Rc<Local>, gate: &Gate, factory: F) -> Result<Rc<T>, Error>
+    where
+        F: Fn(ShardContext<T, M>) -> Fut,
+        Fut: Future<Output = Result<Rc<T>, Failure>> + 'static,
+    {
+        for dir in &self.settings.data_dirs {
+            crate::rt::disk::open_device(dir).await?;
+        }
+        let context = ShardContext {
+            shard: self.shard,
+            shards: self.mesh.shards(),
+            cpu: self.cpu,
+            pulse: local.pulse.clone(),
+            clock: self.settings.clock.clone(),
+            mesh: self.mesh.clone(),
+            grid: self.grid.clone(),
+            rng: Rng::seeded(self.settings.seed).fork(u64::from(self.shard)),
+            gate: gate.clone(),
+        };
+        // As a task of its own, so that it is shielded and accounted like any other.
+        let built = spawn(TaskClass::Ingest, factory(context)).await;
+        built.map_err(|e| Error::Start { shard: self.shard, reason: e.to_string() })
+    }
+}
+
+/// Reads the doorbell, and passes on what it rang for.
+async fn hear<T: 'static, M: Send + 'static>(
+    local: Rc<Local>,
+    receiver: std::os::unix::net::UnixStream,
+    room: Rc<MailRoom<T, M>>,
+    stopping: Rc<Signal>,
+) {
+    let mut bell = Stream::from_unix(receiver);
+    // Longer than any run of bytes between two answers, so that each read empties the socket.
+    let mut bytes = [0u8; 64];
+    while let Ok(count) = bell.read(&mut bytes).await {
+        if count == 0 {
+            break;
+        }
+        local.port.bell.answered();
+        local.counters.rings.fetch_add(1, Relaxed);
+        local.take_notices();
+        room.notify();
+        if local.port.stopping.load(SeqCst) {
+            stopping.notify();
+        }
+    }
+}
+
+/// Beats the pulse for as long as it is polled.
+async fn drive(pulse: Pulse) {
+    loop {
+        let mut due = pulse.rearm();
+        let mut timer = glommio::timer::Timer::new(due.since(pulse.now()));
+        poll_fn(|cx| {
+            let earlier = pulse.arm(cx);
+            if earlier < due {
+                due = earlier;
+                timer = glommio::timer::Timer::new(due.since(pulse.now()));
+            }
+            Pin::new(&mut timer).poll(cx)
+        })
+        .await;
+        pulse.beat_due(due);
+    }
+}
+
+/// Publishes how long the shard's queues have run, a few times a second.
+fn sample_busy(local: &Rc<Local>) {
+    let (counters, queues) = (local.counters.clone(), local.queues);
+    let mut last = Moment::default();
+    local.pulse.on_beat(move |now| {
+        if now.since(last) >= SAMPLE_EVERY {
+            last = now;
+            let executor = glommio::executor();
+            counters.busy_ns.store(executor.executor_stats().executor_runtime().as_nanos() as u64, Relaxed);
+            for (class, queue) in queues.iter().enumerate() {
+                let runtime = executor.task_queue_stats(*queue).map(|stats| stats.runtime());
+                let nanos = runtime.unwrap_or_default().as_nanos() as u64;
+                counters.class_busy_ns[class].store(nanos, Relaxed);
+            }
+        }
+        crate::rt::pulse::Next::Idle
+    });
+}
+
+/// A running task. Dropping it cancels the task; [`Task::detach`] lets it run on its own.
+#[must_use = "a task is canceled when its handle is dropped"]
+pub struct Task<R> {
+    inner: glommio::Task<R>,
+}
+
+impl<R> Task<R> {
+    pub fn detach(self)
+    where
+        R: 'static,
+    {
+        drop(self.inner.detach());
+    }
+
+    /// Cancels, and waits until the task is gone; its result, if it had finished.
+    pub async fn cancel(self) -> Option<R> {
+        self.inner.cancel().await
+    }
+}
+
+impl<R> Future for Task<R> {
+    type Output = R;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
+        Pin::new(&mut self.inner).poll(cx)
+    }
+}
+
+/// Starts a task on this shard.
+///
+/// # Panics
+/// On a thread that is no shard: nothing there could run it.
+pub fn spawn<R: 'static>(class: TaskClass, future: impl Future<Output = R> + 'static) -> Task<R> {
+    let Some(local) = local::current() else { panic!("a {} task spawned outside a shard", class.name()) };
+    let queue: TaskQueueHandle = local.queues[class as usize];
+    let (shard, counters) = (local.shard, local.counters.clone());
+    let shielded = async move {
+        let mut future = pin!(future);
+        poll_fn(move |cx| {
+            counters.enter(class);
+            match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+                Ok(polled) => polled,
+                Err(panic) => die(&format!("a {} task of shard {shard}", class.name()), &*panic),
+            }
+        })
+        .await
+    };
+    match glommio::spawn_local_into(shielded, queue) {
+        Ok(inner) => Task { inner },
+        Err(error) => panic!("the {} queue of shard {shard} is gone: {}", class.name(), io_error(error)),
+    }
+}
+
+/// Lets others run if this task has had its turn; call it every 10-50 us of work. Outside a shard it does nothing.
+pub async fn yield_if_needed() {
+    glommio::yield_if_needed().await;
+}
+
+/// Sleeps by a timer of its own, exactly; for the few who cannot wait for the pulse. On a shard only.
+pub async fn sleep(duration: Duration) {
+    glommio::timer::sleep(duration).await;
+}
+
+/// This shard's number; `None` on any other thread.
+pub fn shard_id() -> Option<u32> {
+    local::current().map(|local| local.shard)
+}
+
+/// This shard's pulse; `None` on any other thread.
+pub fn pulse() -> Option<Pulse> {
+    local::current().map(|local| local.pulse.clone())
+}
+
+/// Says what broke and ends the process without unwinding further.
+fn die(who: &str, panic: &(dyn Any + Send)) -> ! {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    tracing::error!("{who} panicked: {text}; ending the process");
+    eprintln!("systole: {who} panicked: {text}; ending the process");
+    std::process::abort();
+}

@@ -1,0 +1,3 @@
+//! The integration tests: one binary, one link. The real program, real sockets, the house rules.
+
+mod tidy;
