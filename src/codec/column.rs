@@ -7,6 +7,7 @@
 use crate::arch::{Isa, Ramp, Shape, Sink, Source};
 use crate::bitpack::{self, packed_bytes};
 use crate::error::Error;
+use crate::patch::Patches;
 use crate::varint::Reader;
 
 /// How residuals become values. Numbers are part of the format.
@@ -50,6 +51,8 @@ impl Transform {
     }
 }
 
+/// Constants below this are written into the head of their column.
+pub(crate) const INLINE_END: i64 = 31;
 /// Bit of the head that says patches follow.
 pub(crate) const PATCHED: u16 = 1 << 3;
 /// Width 64 in the six bits of the head.
@@ -91,10 +94,10 @@ impl<'a> Column<'a> {
             packed: &[],
         };
         if transform == Transform::Const {
-            if first != 0 {
-                return Err(Error::Corrupt("constant column with parameters"));
-            }
-            column.base = reader.varint_signed()?;
+            column.base = match first >> 3 {
+                0 => reader.varint_signed()?,
+                inline => i64::from(inline) - 1,
+            };
             return Ok(column);
         }
         let head = first | u16::from(reader.u8()?) << 8;
@@ -121,7 +124,7 @@ impl<'a> Column<'a> {
             }
         }
         if head & PATCHED != 0 {
-            self.patches = Some(Patches::parse(reader, residuals)?);
+            self.patches = Some(Patches::parse(reader, residuals, self.width)?);
         }
         if self.transform == Transform::Sparse {
             self.bitmap = reader.take(slots.div_ceil(8))?;
@@ -225,65 +228,6 @@ fn width_from_bits(bits: u16) -> Result<u32, Error> {
         WIDTH_64 => Ok(64),
         bits if u32::from(bits) <= bitpack::WIDTH_MAX => Ok(u32::from(bits)),
         _ => Err(Error::Corrupt("bit width")),
-    }
-}
-
-/// Residuals too far from the others to be packed with them: gap from the last patch, residual.
-#[derive(Clone, Debug)]
-struct Patches<'a> {
-    reader: Reader<'a>,
-    left: usize,
-    /// Position of the next patch and its residual, once read.
-    next: Option<(usize, u64)>,
-    /// Smallest position the next patch can have.
-    floor: usize,
-}
-
-impl<'a> Patches<'a> {
-    /// Reads past the list and checks that its positions ascend below `residuals`.
-    fn parse(reader: &mut Reader<'a>, residuals: usize) -> Result<Self, Error> {
-        let left = reader.varint_usize()?;
-        if left > residuals {
-            return Err(Error::Corrupt("more patches than residuals"));
-        }
-        let start = Reader::new(reader.rest());
-        let mut floor = 0usize;
-        for _ in 0..left {
-            let position = reader.varint_usize()?.checked_add(floor);
-            match position {
-                Some(position) if position < residuals => floor = position + 1,
-                _ => return Err(Error::Corrupt("patch behind the column")),
-            }
-            reader.varint()?;
-        }
-        let mut patches = Self { reader: start, left, next: None, floor: 0 };
-        patches.advance();
-        Ok(patches)
-    }
-
-    fn advance(&mut self) {
-        self.next = None;
-        if self.left == 0 {
-            return;
-        }
-        self.left -= 1;
-        // `parse` has read the same bytes: neither can fail.
-        if let (Ok(gap), Ok(residual)) = (self.reader.varint_usize(), self.reader.varint_signed()) {
-            let position = self.floor + gap;
-            self.floor = position + 1;
-            self.next = Some((position, residual as u64));
-        }
-    }
-
-    /// Puts the patches that fall into `words`, whose first has index `first`, in their places.
-    fn apply(&mut self, first: usize, words: &mut [u64]) {
-        while let Some((position, residual)) = self.next {
-            match position.checked_sub(first).and_then(|at| words.get_mut(at)) {
-                Some(word) => *word = residual,
-                None => return,
-            }
-            self.advance();
-        }
     }
 }
 

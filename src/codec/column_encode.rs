@@ -5,7 +5,8 @@
 //! before one byte is written.
 
 use crate::bitpack;
-use crate::column::{PATCHED, Transform, WIDTH_64};
+use crate::column::{INLINE_END, PATCHED, Transform, WIDTH_64};
+use crate::patch;
 use crate::varint::{self, encoded_bytes, zigzag};
 
 /// How hard the encoder looks. Every tier writes the same format.
@@ -21,7 +22,7 @@ pub enum Tier {
 
 /// Patches cut off one end of the residuals at most: a quarter of the values, and never more than
 /// this, so that sorting the ends stays small beside packing the rest.
-const CUT_MAX: usize = 64;
+const CUT_MAX: usize = 128;
 
 /// Writes integer columns; keeps its scratch memory from call to call.
 #[derive(Debug, Default)]
@@ -98,9 +99,7 @@ impl Encoder {
     pub fn encode(&mut self, values: &[i64], tier: Tier, out: &mut Vec<u8>) {
         let spread = Spread::of(values);
         if spread.low == spread.high {
-            out.push(Transform::Const as u8);
-            varint::write_signed(spread.low, out);
-            return;
+            return write_constant(spread.low, out);
         }
         let best = self.choose(values, spread, tier);
         self.fill_residuals(values, best.transform, best.slope);
@@ -181,54 +180,55 @@ impl Encoder {
         }
     }
 
-    /// Narrows the window while the bits saved on all residuals exceed those of the patches.
+    /// Narrows the window where the bits saved on all residuals exceed those of the patches.
     ///
-    /// From both ends at once, always the end with the wider gap: a base at the minimum alone would
-    /// be dragged down by one counter reset.
+    /// From both ends: a base at the minimum alone would be dragged down by one counter reset.
     fn patch(&mut self, window: &mut Window) {
         let count = self.residuals.len();
         let cut_max = (count / 4).min(CUT_MAX);
-        if cut_max == 0 || window.width() < 2 {
+        let widest = window.width();
+        if cut_max == 0 || widest < 2 {
             return;
         }
-        self.ends.clear();
-        self.ends.extend_from_slice(&self.residuals);
-        let ends = &mut self.ends[..];
-        // Sort only the ends: the middle is never cut.
-        if count > 2 * cut_max + 2 {
-            ends.select_nth_unstable(cut_max);
-            ends[..cut_max].sort_unstable();
-            ends[cut_max..].select_nth_unstable(count - 2 * cut_max - 1);
-            ends[count - cut_max - 1..].sort_unstable();
-        } else {
-            ends.sort_unstable();
-        }
-        let (mut first, mut last) = (0, count - 1);
-        let mut patch_bits = 8;
-        while first + (count - 1 - last) < cut_max && first < last {
-            let gap_low = ends[first + 1].wrapping_sub(ends[first]) as u64;
-            let gap_high = ends[last].wrapping_sub(ends[last - 1]) as u64;
-            let cut = if gap_low >= gap_high {
-                first += 1;
-                ends[first - 1].wrapping_sub(ends[first])
-            } else {
-                last -= 1;
-                ends[last + 1].wrapping_sub(ends[first])
-            };
-            patch_bits += 8 * (1 + encoded_bytes(zigzag(cut >> window.shift)));
-            let mut narrower = Window { low: ends[first], high: ends[last], ..*window };
-            narrower.patch_count = first + (count - 1 - last);
-            narrower.bits = count * narrower.width() as usize + patch_bits;
-            if narrower.bits < window.bits {
-                *window = narrower;
+        self.sort_ends(cut_max);
+        let ends = &self.ends[..];
+        for width in (0..widest.min(bitpack::WIDTH_MAX + 1)).rev() {
+            // A narrower window needs no fewer patches: the first that needs too many is the last.
+            let Some((low_cut, high_cut)) = fewest_cuts(ends, cut_max, width + window.shift) else { return };
+            let low = ends[low_cut];
+            let patched = ends[..low_cut].iter().chain(&ends[count - high_cut..]);
+            let gap = count / (low_cut + high_cut).max(1);
+            let patch_bytes: usize = patched
+                .map(|r| patch::encoded_bytes(gap, r.wrapping_sub(low) >> window.shift >> width))
+                .sum();
+            let bits = count * width as usize + 8 * (1 + patch_bytes);
+            if bits < window.bits {
+                let high = ends[count - 1 - high_cut];
+                *window = Window { low, high, shift: window.shift, patch_count: low_cut + high_cut, bits };
             }
         }
+    }
+
+    /// Copies the residuals to `ends`, the `cut_max + 1` least and greatest in order.
+    fn sort_ends(&mut self, cut_max: usize) {
+        self.ends.clear();
+        self.ends.extend_from_slice(&self.residuals);
+        let count = self.ends.len();
+        let ends = &mut self.ends[..];
+        if count <= 2 * cut_max + 2 {
+            ends.sort_unstable();
+            return;
+        }
+        ends.select_nth_unstable(cut_max);
+        ends[..cut_max].sort_unstable();
+        ends[cut_max + 1..].select_nth_unstable(count - 2 * cut_max - 2);
+        ends[count - cut_max..].sort_unstable();
     }
 
     fn write(&mut self, values: &[i64], best: Candidate, out: &mut Vec<u8>) {
         let Candidate { transform, window, slope, .. } = best;
         let width = window.width();
-        self.split(window);
+        self.split(window, width);
         let mut head = transform as u16 | (window.shift as u16) << 10;
         head |= if width == 64 { WIDTH_64 } else { width as u16 } << 4;
         if !self.patches.is_empty() {
@@ -259,23 +259,21 @@ impl Encoder {
         bitpack::pack(&self.packed, width, out);
     }
 
-    /// Parts the residuals into packed ones (zero where patched) and patches.
-    fn split(&mut self, window: Window) {
+    /// Parts the residuals into their low bits, packed, and what is above them, patched.
+    fn split(&mut self, window: Window, width: u32) {
         self.packed.clear();
         self.patches.clear();
+        let Window { low, shift, .. } = window;
         if window.patch_count == 0 {
-            let low = window.low;
-            let shift = window.shift;
             self.packed.extend(self.residuals.iter().map(|r| r.wrapping_sub(low) as u64 >> shift));
             return;
         }
+        let keep = (1u64 << width) - 1;
         for (idx, &residual) in self.residuals.iter().enumerate() {
-            let offset = residual.wrapping_sub(window.low);
-            if (window.low..=window.high).contains(&residual) {
-                self.packed.push(offset as u64 >> window.shift);
-            } else {
-                self.packed.push(0);
-                self.patches.push((idx, offset >> window.shift));
+            let offset = residual.wrapping_sub(low) >> shift;
+            self.packed.push(offset as u64 & keep);
+            if offset >> width != 0 {
+                self.patches.push((idx, offset >> width));
             }
         }
     }
@@ -286,9 +284,8 @@ impl Encoder {
         }
         varint::write(self.patches.len() as u64, out);
         let mut floor = 0;
-        for &(position, residual) in &self.patches {
-            varint::write((position - floor) as u64, out);
-            varint::write_signed(residual, out);
+        for &(position, above) in &self.patches {
+            patch::write(position - floor, above, out);
             floor = position + 1;
         }
     }
@@ -300,6 +297,40 @@ impl Encoder {
         }));
         out.extend_from_slice(&self.bitmap);
     }
+}
+
+fn write_constant(value: i64, out: &mut Vec<u8>) {
+    if (0..INLINE_END).contains(&value) {
+        out.push(Transform::Const as u8 | (value as u8 + 1) << 3);
+    } else {
+        out.push(Transform::Const as u8);
+        varint::write_signed(value, out);
+    }
+}
+
+/// How many residuals to cut at the low and the high end, together at most `cut_max` and as few as
+/// can be, for the rest to span less than 2^`bits`.
+fn fewest_cuts(ends: &[i64], cut_max: usize, bits: u32) -> Option<(usize, usize)> {
+    let count = ends.len();
+    let fits = |low: usize, high: usize| {
+        let span = ends[count - 1 - high].wrapping_sub(ends[low]) as u64;
+        bits >= 64 || span >> bits == 0
+    };
+    let mut best: Option<(usize, usize)> = None;
+    let mut high = cut_max;
+    for low in 0..=cut_max {
+        while high > 0 && fits(low, high - 1) {
+            high -= 1;
+        }
+        let total = low + high;
+        if total <= cut_max && fits(low, high) && best.is_none_or(|(l, h)| total < l + h) {
+            best = Some((low, high));
+        }
+        if high == 0 {
+            break;
+        }
+    }
+    best
 }
 
 /// The slope of a line through the column: from end to end, unless all deltas agree.

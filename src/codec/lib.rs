@@ -8,6 +8,7 @@
 //! Never: knows a series, a file, a clock; allocates while decoding numbers.
 
 pub mod bitpack; // integers of one width, side by side
+pub mod chunk; // one series in one window
 pub mod column; // integer columns: format and decoder
 pub mod column_encode; // integer columns: the choice of transform
 pub mod crc32c; // checksums
@@ -18,6 +19,7 @@ pub mod value_encode; // doubles: the search for integers in them
 pub mod varint; // integers of variable length
 
 mod arch; // kernels
+mod patch; // residuals wider than their column
 
 pub use arch::Isa;
 pub use column_encode::Tier;

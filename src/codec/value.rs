@@ -5,6 +5,8 @@
 //! a few ulps, kept in a second column. True doubles are taken in their order as integers. What
 //! fits nowhere (NaNs, infinities, -0.0, misfits) is an exception. Layout: `docs/format/chunk.md`.
 
+use std::ops::Range;
+
 use crate::arch::{EXPONENT_MAX, Isa, Sink, order, words_of_floats};
 use crate::column::Column;
 use crate::error::Error;
@@ -30,13 +32,16 @@ pub(crate) enum Domain {
 pub(crate) const EXCEPTIONS: u8 = 1 << 2;
 
 /// Exceptions that need no eight bytes; the index is the code.
-pub(crate) const SPECIALS: [u64; 5] = [
+pub(crate) const SPECIALS: [u64; 6] = [
     0x7ff0_0000_0000_0002, // the stale marker
     0x7ff8_0000_0000_0001, // NaN as parsed from text
     0x7ff0_0000_0000_0000, // +Inf
     0xfff0_0000_0000_0000, // -Inf
     0x8000_0000_0000_0000, // -0.0
+    0x7ff8_0000_0000_0000, // NaN as arithmetic makes it
 ];
+/// Code that repeats the exception before it: at the next places, as many as stand for the gap.
+pub(crate) const REPEAT: u64 = 6;
 /// Code of an exception whose eight bytes follow.
 pub(crate) const SPECIAL_RAW: u64 = 7;
 
@@ -93,7 +98,7 @@ pub fn constant(bytes: &[u8], n: usize) -> Option<f64> {
     if head & 3 == Domain::Const8 as u8 && head & EXCEPTIONS == 0 {
         return Some(f64::from_bits(reader.u64_le().ok()?));
     }
-    let constant_decimal = head & 7 == Domain::Decimal as u8 && *reader.rest().first()? == 0;
+    let constant_decimal = head & 7 == Domain::Decimal as u8 && *reader.rest().first()? & 7 == 0;
     if !constant_decimal || n == 0 {
         return None;
     }
@@ -116,38 +121,54 @@ impl<'a> Exceptions<'a> {
             return Err(Error::Corrupt("more exceptions than values"));
         }
         let list = Self { reader: Reader::new(reader.rest()), count: stored };
-        let mut floor = 0usize;
-        for _ in 0..stored {
-            let (gap, _) = Self::one(reader)?;
-            match floor.checked_add(gap) {
-                Some(position) if position < count => floor = position + 1,
-                _ => return Err(Error::Corrupt("exception behind the chunk")),
+        let mut read = 0;
+        let mut end = 0usize;
+        let mut before = None;
+        while read < stored {
+            let run = Self::run(reader, &mut end, &mut before)?;
+            read += run.len();
+            if run.end > count || read > stored {
+                return Err(Error::Corrupt("exception behind the chunk"));
             }
         }
         Ok(list)
     }
 
-    fn one(reader: &mut Reader<'_>) -> Result<(usize, u64), Error> {
+    /// The next places and the bits that they share; `end` is where the last ones ended.
+    fn run(
+        reader: &mut Reader<'_>,
+        end: &mut usize,
+        before: &mut Option<u64>,
+    ) -> Result<Range<usize>, Error> {
         let word = reader.varint()?;
         let gap = usize::try_from(word >> 3).map_err(|_| Error::Corrupt("exception behind the chunk"))?;
-        let bits = match SPECIALS.get((word & 7) as usize) {
+        // A 61-bit gap and an end inside the chunk: no overflow.
+        let after = *end + gap;
+        if word & 7 == REPEAT {
+            if before.is_none() || gap == 0 {
+                return Err(Error::Corrupt("repetition of nothing"));
+            }
+            let run = *end..after;
+            *end = after;
+            return Ok(run);
+        }
+        *before = Some(match SPECIALS.get((word & 7) as usize) {
             Some(&bits) => bits,
-            None if word & 7 == SPECIAL_RAW => reader.u64_le()?,
-            None => return Err(Error::Corrupt("kind of exception")),
-        };
-        Ok((gap, bits))
+            None => reader.u64_le()?,
+        });
+        *end = after + 1;
+        Ok(after..after + 1)
     }
 
     fn apply(mut self, out: &mut [u64]) {
-        let mut position = 0;
-        for _ in 0..self.count {
+        let (mut end, mut bits, mut read) = (0, None, 0);
+        while read < self.count {
             // `parse` has read the same bytes: it cannot fail, nor lie outside.
-            let Ok((gap, bits)) = Self::one(&mut self.reader) else { return };
-            position += gap;
-            if let Some(word) = out.get_mut(position) {
-                *word = bits;
+            let Ok(run) = Self::run(&mut self.reader, &mut end, &mut bits) else { return };
+            read += run.len();
+            if let (Some(words), Some(bits)) = (out.get_mut(run), bits) {
+                words.fill(bits);
             }
-            position += 1;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::arch::{EXPONENT_MAX, POWERS_OF_TEN};
 use crate::column_encode::{self, Tier};
-use crate::value::{Domain, EXCEPTIONS, SPECIAL_RAW, SPECIALS, ordered};
+use crate::value::{Domain, EXCEPTIONS, REPEAT, SPECIAL_RAW, SPECIALS, ordered};
 use crate::varint;
 
 /// Largest magnitude at which every integer is a double.
@@ -66,7 +66,8 @@ impl Encoder {
     /// Encodes as decimals if few enough values are misfits.
     fn try_decimal(&mut self, values: &[f64], exponent: usize, tier: Tier, out: &mut Vec<u8>) -> bool {
         let Some(exponent) = self.fill_decimals(values, exponent) else { return false };
-        let doubtful = exponent >= EXPONENT_DOUBTFUL && tier > Tier::Fast;
+        let misfits = self.exceptions.iter().any(|(_, bits)| !is_special(f64::from_bits(*bits)));
+        let doubtful = misfits || exponent >= EXPONENT_DOUBTFUL && tier > Tier::Fast;
         if !doubtful {
             self.write_decimals(exponent, tier, out);
             return true;
@@ -209,16 +210,21 @@ impl Encoder {
         }
         varint::write(self.exceptions.len() as u64, out);
         let mut floor = 0;
-        for &(position, bits) in &self.exceptions {
+        let mut rest = &self.exceptions[..];
+        while let Some(&(position, bits)) = rest.first() {
+            // A run: the same bits at one position after another.
+            let run = rest.iter().zip(position..).take_while(|(e, at)| **e == (*at, bits)).count();
             let gap = ((position - floor) as u64) << 3;
-            match SPECIALS.iter().position(|special| *special == bits) {
-                Some(code) => varint::write(gap | code as u64, out),
-                None => {
-                    varint::write(gap | SPECIAL_RAW, out);
-                    out.extend_from_slice(&bits.to_le_bytes());
-                }
+            let code = SPECIALS.iter().position(|special| *special == bits);
+            varint::write(gap | code.map_or(SPECIAL_RAW, |code| code as u64), out);
+            if code.is_none() {
+                out.extend_from_slice(&bits.to_le_bytes());
             }
-            floor = position + 1;
+            if run > 1 {
+                varint::write(((run - 1) as u64) << 3 | REPEAT, out);
+            }
+            floor = position + run;
+            rest = &rest[run..];
         }
     }
 }

@@ -1,1 +1,34 @@
-//! Passport to be written by the room's first inhabitant.
+//! The wire's text: expositions to flat events and back.
+//!
+//! In: bytes of a page, and the page before it. Out: events, changed values, or the exact reason to refuse.
+//! Owns: the held page of each target and its line table.
+//! Runs on: any thread; pure.
+//! Invariant: a refused page leaves the cache as it was; what is accepted is what Prometheus accepts.
+//! Never: reads a socket or a clock; knows targets, limits or storage.
+
+#[rustfmt::skip]
+pub mod text; // a page, event by event
+pub mod encode; // events as bytes
+pub mod key; // the raw text of a series to its labels
+pub mod keys; // which slot has which key
+pub mod number; // values as Go reads them
+pub mod page; // the next page by its common runs with the last one
+pub mod scan; // where two pages part
+
+#[cfg(test)]
+mod page_oracle;
+
+pub use key::{KeyError, SampleLabels};
+pub use page::{Changes, PageCache, PageReader};
+pub use text::{Event, MetricKind, Parser, Sample};
+
+/// Why a page was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The scrape failed: the text is what Prometheus puts into `lastError`.
+    #[error("{0}")]
+    Malformed(String),
+    /// Larger than a line table can address.
+    #[error("page of {bytes} bytes is larger than {} bytes", page::PAGE_BYTES_MAX)]
+    PageTooLarge { bytes: usize },
+}

@@ -12,12 +12,14 @@ mod check;
 pub mod duration;
 pub mod error;
 pub mod functions;
+mod json;
 mod lexer;
 mod modifiers;
 mod number;
 mod parser;
 mod pretty;
 mod print;
+pub mod series;
 mod token;
 
 #[cfg(test)]
@@ -26,6 +28,7 @@ mod tests;
 pub use ast::Expr;
 pub use error::{Error, line_and_column};
 pub use functions::Function;
+pub use series::{SeriesDescription, parse_metric, parse_series};
 
 /// The longest text that is parsed. Positions are 32 bits; Prometheus's own request line limit is far lower.
 pub const MAX_INPUT: usize = 16 << 20;

@@ -73,7 +73,7 @@ fn millis_to_seconds(ms: i64) -> f64 {
 
 /// What a duration in seconds may be at most: what 63 bits of nanoseconds hold.
 pub(crate) fn is_duration_out_of_range(seconds: f64) -> bool {
-    const MAX: f64 = 9_223_372_036.854_775_807;
+    const MAX: f64 = 9_223_372_036.854_776;
     !(-MAX..=MAX).contains(&seconds) && !seconds.is_nan()
 }
 

@@ -44,3 +44,39 @@ fn pretty(e: &Expr, level: usize) -> String {
         _ => format!("{pad}{text}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, parse};
+
+    #[test]
+    fn what_is_longer_than_a_line_is_split() {
+        let long = "a_metric_with_a_name_that_is_about_half_as_long_as_a_line_is";
+        for (text, want) in [
+            ("sum by (x) (rate(a[5m]))".to_owned(), "sum by (x) (rate(a[5m]))".to_owned()),
+            (format!("{long} + {long}"), format!("  {long}\n+\n  {long}")),
+            (
+                format!("sum by (x) ({long} == bool on (x) {long})"),
+                format!("sum by (x) (\n    {long}\n  == bool on (x)\n    {long}\n)"),
+            ),
+            (
+                format!("topk(3, -({long} or {long}))"),
+                format!("topk(\n  3,\n  -(\n      {long}\n    or\n      {long}\n  )\n)"),
+            ),
+            (
+                format!(
+                    "label_replace({long}, \"a\", \"$1\", \"instance\", \"a_rather_long_expression(.*)\")"
+                ),
+                format!(
+                    "label_replace(\n  {long},\n  \"a\",\n  \"$1\",\n  \"instance\",\n  \"a_rather_long_expression(.*)\"\n)"
+                ),
+            ),
+            (format!("({long} + {long})[5m:]"), format!("(\n    {long}\n  +\n    {long}\n)[5m:]")),
+        ] {
+            let tree = parse(&text, Options::ALL).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(tree.pretty(), want, "{text}");
+            let again = parse(tree.pretty(), Options::ALL).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(again.to_string(), tree.to_string());
+        }
+    }
+}

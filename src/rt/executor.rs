@@ -29,7 +29,7 @@ use crate::rt::net::Stream;
 use crate::rt::probe;
 use crate::rt::pulse::{GRID_DEFAULT, Grid, Pulse};
 use crate::rt::rng::Rng;
-use crate::rt::watchdog::{self, Watched, Watchdog};
+use crate::rt::watchdog::{self, Watchdog, Watched};
 
 /// Whose turn a task takes: each class is a queue with shares of the CPU, and two of them with a latency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,7 +171,8 @@ impl<T: 'static, M: Send + 'static> Machine<T, M> {
         let mut ports = Vec::new();
         let mut receivers = Vec::new();
         for _ in 0..shards {
-            let (port, receiver) = Port::new().map_err(|e| Error::Environment(format!("no socket pair: {e}")))?;
+            let (port, receiver) =
+                Port::new().map_err(|e| Error::Environment(format!("no socket pair: {e}")))?;
             ports.push(Arc::new(port));
             receivers.push(receiver);
         }
@@ -212,9 +213,9 @@ impl<T: 'static, M: Send + 'static> Machine<T, M> {
         watchdog: Option<Watchdog>,
     ) -> Result<Machine<T, M>, Error> {
         for _ in 0..self.threads.len() {
-            let built = starting.recv().unwrap_or_else(|_| {
-                Err(Error::Start { shard: 0, reason: "its thread ended".into() })
-            });
+            let built = starting
+                .recv()
+                .unwrap_or_else(|_| Err(Error::Start { shard: 0, reason: "its thread ended".into() }));
             if let Err(error) = built {
                 let _ = self.stop(CLOSE_GRACE);
                 return Err(error);

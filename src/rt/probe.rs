@@ -52,7 +52,8 @@ impl Ground {
 }
 
 fn allowed_cpus() -> Result<Vec<usize>, Error> {
-    let mut cpus: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|c| c.id).collect();
+    let mut cpus: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().iter().map(|c| c.id).collect();
     cpus.sort_unstable();
     if cpus.is_empty() {
         return Err(Error::Environment("the kernel does not say which CPUs this process may use".into()));
@@ -70,12 +71,16 @@ fn uring_advice(error: &io::Error, disabled: Option<String>) -> String {
     let fix = match (error.raw_os_error(), disabled) {
         (_, Some(value)) => format!("it is switched off: `sysctl kernel.io_uring_disabled=0` (now {value})"),
         (Some(libc::ENOSYS), _) => "this kernel has none: Linux 5.10 or newer is needed".to_owned(),
-        (Some(libc::EPERM | libc::EACCES), _) => "a seccomp profile forbids it: with Docker or Kubernetes allow \
+        (Some(libc::EPERM | libc::EACCES), _) => {
+            "a seccomp profile forbids it: with Docker or Kubernetes allow \
              io_uring_setup, io_uring_enter and io_uring_register in the profile"
-            .to_owned(),
-        (Some(libc::ENOMEM), _) => "too little memory may be locked: `ulimit -l unlimited`, or LimitMEMLOCK= \
+                .to_owned()
+        }
+        (Some(libc::ENOMEM), _) => {
+            "too little memory may be locked: `ulimit -l unlimited`, or LimitMEMLOCK= \
              in the unit"
-            .to_owned(),
+                .to_owned()
+        }
         (Some(libc::EMFILE | libc::ENFILE), _) => "too many files are open: raise `ulimit -n`".to_owned(),
         _ => "Linux 5.10 or newer with io_uring is needed".to_owned(),
     };
@@ -134,7 +139,11 @@ mod tests {
             assert!(advice.contains(expect), "{advice}");
         };
         check(libc::EPERM, None, "seccomp");
-        check(libc::EPERM, Some("2"), "sysctl kernel.io_uring_disabled=0 (now 2)".split(" (").next().unwrap_or(""));
+        check(
+            libc::EPERM,
+            Some("2"),
+            "sysctl kernel.io_uring_disabled=0 (now 2)".split(" (").next().unwrap_or(""),
+        );
         check(libc::ENOSYS, None, "5.10");
         check(libc::ENOMEM, None, "ulimit -l");
         assert!(memlock_advice(65_536).starts_with("only 64 KiB"));

@@ -183,7 +183,8 @@ impl Pulse {
         let callback = inner.callbacks.borrow().iter().map(|(at, _)| *at).min().unwrap_or(Moment::FAR);
         let due = sleeper.min(callback).min(inner.asked.get());
         // A slot that has just been served is not served twice.
-        let slot = if due == Moment::FAR { due } else { self.slot_from(due.max(now + Duration::from_nanos(1))) };
+        let slot =
+            if due == Moment::FAR { due } else { self.slot_from(due.max(now + Duration::from_nanos(1))) };
         slot.min(now + heartbeat)
     }
 

@@ -8,9 +8,14 @@
 pub mod appender;
 pub mod head;
 pub mod index;
+pub mod keeper;
+pub mod probe;
 pub mod record;
 pub mod select;
 pub mod wal;
+
+#[cfg(test)]
+mod crash_tests;
 
 use std::sync::Arc;
 

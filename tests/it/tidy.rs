@@ -22,13 +22,8 @@ struct Word {
     why: &'static str,
 }
 
-const UNSAFE_HOMES: &[&str] = &[
-    "src/codec/arch",
-    "src/compute/arch",
-    "src/exposition/scan",
-    "src/rt/buffer.rs",
-    "loadgen/src/ring.rs",
-];
+const UNSAFE_HOMES: &[&str] =
+    &["src/codec/arch", "src/compute/arch", "src/exposition/scan", "src/rt/buffer.rs", "loadgen/src/ring.rs"];
 
 const WORDS: &[Word] = &[
     Word { word: "unsafe {", homes: UNSAFE_HOMES, why: "unsafe lives in kernels and aligned buffers" },
@@ -37,8 +32,16 @@ const WORDS: &[Word] = &[
     Word { word: "std::arch", homes: UNSAFE_HOMES, why: "instruction sets live in kernels" },
     Word { word: "glommio", homes: &["src/rt"], why: "one door to the data plane's runtime" },
     Word { word: "io_uring::", homes: &["src/rt", "loadgen/src/ring.rs"], why: "one door to the ring" },
-    Word { word: "tokio::", homes: &["src/api", "src/app"], why: "the control plane is the front and the wiring" },
-    Word { word: "serde::", homes: &["src/config", "src/api", "loadgen"], why: "disk formats are written by hand" },
+    Word {
+        word: "tokio::",
+        homes: &["src/api", "src/app"],
+        why: "the control plane is the front and the wiring",
+    },
+    Word {
+        word: "serde::",
+        homes: &["src/config", "src/api", "loadgen"],
+        why: "disk formats are written by hand",
+    },
     Word { word: "Instant::now", homes: &["src/rt", "loadgen"], why: "elsewhere time is an argument" },
     Word { word: "SystemTime::now", homes: &["src/rt", "loadgen"], why: "elsewhere time is an argument" },
 ];
@@ -118,7 +121,9 @@ fn the_house_is_tidy() {
         }
         let is_test_file = name.ends_with("tests.rs") || name.contains("/tests/");
         for (i, line) in text.lines().enumerate() {
-            if line.contains("#[cfg(test)]") && text.lines().nth(i + 1).is_some_and(|l| l.contains("mod tests {")) {
+            if line.contains("#[cfg(test)]")
+                && text.lines().nth(i + 1).is_some_and(|l| l.contains("mod tests {"))
+            {
                 break;
             }
             if is_test_file {

@@ -7,6 +7,10 @@
 #![allow(unsafe_code)] // SIMD loads and stores, and calls that need a CPU feature, which `Isa` proves.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
 mod crc32c_x86;
 mod scalar;
 
@@ -91,6 +95,10 @@ pub struct Isa(Family);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
 }
 
 impl std::fmt::Debug for Isa {
@@ -111,6 +119,19 @@ impl Isa {
 
     /// All families of this CPU, slowest first.
     pub fn available() -> impl Iterator<Item = Isa> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vbmi");
+            [Some(Isa::SCALAR), avx2.then_some(Isa(Family::Avx2)), avx512.then_some(Isa(Family::Avx512))]
+                .into_iter()
+                .flatten()
+        }
+        #[cfg(not(target_arch = "x86_64"))]
         [Isa::SCALAR].into_iter()
     }
 
@@ -139,6 +160,13 @@ impl Isa {
         assert!(ramp.shift < 64, "shift {}", ramp.shift);
         match self.0 {
             Family::Scalar => scalar::decode(shape, sink, source, ramp, out),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Isa` of this family exists only where the CPU has its features; `source`
+            // holds `out.len()` residuals, as asserted above.
+            Family::Avx2 => unsafe { avx2::decode(shape, sink, source, ramp, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Family::Avx512 => unsafe { avx512::decode(shape, sink, source, ramp, out) },
         }
     }
 
@@ -150,6 +178,12 @@ impl Isa {
         assert!(changes.len() >= set + 8, "{} words for {set} changes", changes.len());
         match self.0 {
             Family::Scalar => scalar::expand(bitmap, changes, out),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the CPU has the features; lengths are asserted above.
+            Family::Avx2 => unsafe { avx2::expand(bitmap, changes, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Family::Avx512 => unsafe { avx512::expand(bitmap, changes, out) },
         }
     }
 }
@@ -179,4 +213,64 @@ pub(crate) fn words_of_ints(ints: &mut [i64]) -> &mut [u64] {
 pub(crate) fn words_of_floats(floats: &mut [f64]) -> &mut [u64] {
     // SAFETY: as in `words_of_ints`; every bit pattern is an f64.
     unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast::<u64>(), floats.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adversary::Chance;
+
+    #[test]
+    fn kernels_give_the_bits_of_the_scalar_one() {
+        let chance = &mut Chance::new(11);
+        for round in 0..4_000 {
+            let count = chance.below(70) as usize;
+            let width = [chance.below(58) as u32, 64][usize::from(chance.one_in(8))];
+            let bytes: Vec<u8> =
+                (0..crate::bitpack::packed_bytes(count, width)).map(|_| chance.next() as u8).collect();
+            let words: Vec<u64> = (0..count).map(|_| chance.next() >> chance.below(64)).collect();
+            let source = match round % 2 {
+                0 => Source::Packed { bytes: &bytes, width },
+                _ => Source::Words(&words),
+            };
+            let mut small = || (chance.next() >> chance.below(64)) as i64;
+            let mut ramp = Ramp { value: small(), delta: small(), step: small(), shift: 0 };
+            ramp.shift = chance.below(64) as u32;
+            let before: Vec<u64> = (0..count).map(|_| chance.next()).collect();
+            for shape in [Shape::Line, Shape::Delta, Shape::Delta2] {
+                for sink in [Sink::Int, Sink::Decimal(chance.below(23) as u8), Sink::Ordered, Sink::Ulp] {
+                    let mut expect = before.clone();
+                    let mut end = scalar::decode(shape, sink, source, ramp, &mut expect);
+                    if shape == Shape::Delta {
+                        end.delta = 0;
+                    }
+                    for isa in Isa::available() {
+                        let mut out = before.clone();
+                        let mut isa_end = isa.decode(shape, sink, source, ramp, &mut out);
+                        if shape == Shape::Delta {
+                            isa_end.delta = 0;
+                        }
+                        assert_eq!(out, expect, "{isa:?} {shape:?} {sink:?} {source:?}");
+                        assert_eq!(isa_end, end, "{isa:?} {shape:?} {sink:?} {count}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn expansions_give_the_words_of_the_scalar_one() {
+        let chance = &mut Chance::new(12);
+        for count in 0..200 {
+            let bitmap: Vec<u8> = (0..usize::div_ceil(count, 8)).map(|_| chance.next() as u8).collect();
+            let changes: Vec<u64> = (0..bitmap.len() as u64 * 8 + 8).collect();
+            let mut expect = vec![7; count];
+            scalar::expand(&bitmap, &changes, &mut expect);
+            for isa in Isa::available() {
+                let mut out = vec![9; count];
+                isa.expand(&bitmap, &changes, &mut out);
+                assert_eq!(out, expect, "{isa:?}");
+            }
+        }
+    }
 }

@@ -38,7 +38,8 @@ pub(crate) fn prepare_device(dir: &Path) -> Result<(), Error> {
 pub(crate) async fn open_device(dir: &Path) -> Result<(), Error> {
     let path = dir.join(FIRST_FILE);
     let file = DmaFile::open(&path).await.map_err(|e| Error::file("open", &path, io_error(e)))?;
-    let read = file.read_at_aligned(0, ALIGNMENT).await.map_err(|e| Error::file("read", &path, io_error(e)))?;
+    let read =
+        file.read_at_aligned(0, ALIGNMENT).await.map_err(|e| Error::file("read", &path, io_error(e)))?;
     drop(read);
     file.close().await.map_err(|e| Error::file("close", &path, io_error(e)))
 }
@@ -116,7 +117,8 @@ impl File for DirectFile {
         Box::pin(async move {
             let len = buffer.len();
             let lent = Rc::new(buffer.into_inner());
-            let written = self.file.write_rc_at(lent.clone(), at).await.map_err(|e| self.failed("write", e))?;
+            let written =
+                self.file.write_rc_at(lent.clone(), at).await.map_err(|e| self.failed("write", e))?;
             if written < len {
                 // A full disk first writes what fits; the error itself would come with the next write.
                 let full = std::io::ErrorKind::StorageFull;

@@ -20,8 +20,8 @@ pub mod plain;
 pub mod tail;
 
 pub use crash::CrashDisk;
-pub(crate) use direct::{open_device, prepare_device};
 pub use direct::DirectDisk;
+pub(crate) use direct::{open_device, prepare_device};
 pub use lock::DirLock;
 pub use plain::PlainDisk;
 pub use tail::Tail;

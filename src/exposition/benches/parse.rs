@@ -1,0 +1,121 @@
+//! What does a page cost? Every recorded page parsed from scratch, and read by its runs with the one before.
+//!
+//! `cargo bench -p exposition`: needs `data/recordings` (see `SYSTOLE_SHARED`). Pages come from many targets in
+//! turn, so that they are not in the nearest cache, as on a busy shard.
+
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use exposition::page::{PageCache, PageReader};
+use exposition::scan;
+use exposition::text::{Event, Parser};
+
+const TARGETS: usize = 200;
+const RECORDINGS: [&str; 4] = ["node", "prometheus", "victoriametrics", "alertmanager"];
+
+fn recording(name: &str) -> Option<Vec<Vec<u8>>> {
+    let root = std::env::var("SYSTOLE_SHARED")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").to_owned());
+    let packed = std::fs::read(format!("{root}/data/recordings/{name}.rec.zst")).ok()?;
+    let bytes = zstd::decode_all(&packed[..]).ok()?;
+    let (mut pages, mut at) = (vec![], 0);
+    while at < bytes.len() {
+        let head = at + memchr::memchr(b'\n', &bytes[at..])?;
+        let size: usize = std::str::from_utf8(&bytes[at..head]).ok()?.rsplit(' ').next()?.parse().ok()?;
+        pages.push(bytes[head + 1..head + 1 + size].to_vec());
+        at = head + 1 + size;
+    }
+    Some(pages)
+}
+
+fn parse_all(page: &[u8]) -> (u64, f64) {
+    let mut parser = Parser::new(page);
+    let (mut n, mut sum) = (0, 0.0);
+    while let Ok(Some(event)) = parser.next_event() {
+        if let Event::Sample(s) = event {
+            n += 1;
+            sum += s.value;
+        }
+    }
+    (n, sum)
+}
+
+/// Time inside `read` for `rounds` pages of each target; the copy that stands for the kernel's is not counted.
+fn read_rounds(pages: &[Vec<u8>], reader: &mut PageReader, rounds: u64) -> Duration {
+    let mut caches: Vec<PageCache> = (0..TARGETS).map(|_| PageCache::new()).collect();
+    let mut buffers: Vec<Vec<u8>> = vec![vec![]; TARGETS];
+    let mut spent = Duration::ZERO;
+    let mut done = 0;
+    for k in 0.. {
+        for (j, (cache, buffer)) in caches.iter_mut().zip(&mut buffers).enumerate() {
+            let page = &pages[(k + j) % pages.len()];
+            buffer.clear();
+            buffer.reserve_exact(page.len());
+            buffer.extend_from_slice(page);
+            let start = Instant::now();
+            let result = reader.read(cache, buffer);
+            assert!(result.is_ok());
+            // The first page, and the jump from the recording's end to its start, are not steady work.
+            if k > 0 && !(k + j).is_multiple_of(pages.len()) {
+                spent += start.elapsed();
+                done += 1;
+                if done == rounds {
+                    return spent;
+                }
+            }
+        }
+    }
+    spent
+}
+
+fn parse(c: &mut Criterion) {
+    for name in RECORDINGS {
+        let Some(pages) = recording(name) else {
+            println!("skipped: no recordings beside the project (set SYSTOLE_SHARED)");
+            return;
+        };
+        let lines = parse_all(&pages[0]).0;
+        let mut group = c.benchmark_group(format!("parse/{name}"));
+        group.throughput(Throughput::Elements(lines));
+        let mut at = 0;
+        group.bench_function("every line", |b| {
+            b.iter(|| {
+                at = (at + 1) % pages.len();
+                parse_all(&pages[at])
+            });
+        });
+        group.bench_function("first page", |b| {
+            let mut reader = PageReader::new();
+            b.iter_custom(|n| {
+                let mut spent = Duration::ZERO;
+                for i in 0..n {
+                    let mut page = pages[i as usize % pages.len()].clone();
+                    let mut cache = PageCache::new();
+                    let start = Instant::now();
+                    assert!(reader.read(&mut cache, &mut page).is_ok());
+                    spent += start.elapsed();
+                }
+                spent
+            });
+        });
+        for (form, mismatch) in scan::all() {
+            let mut reader = PageReader::with_mismatch(mismatch);
+            group.bench_function(format!("next page, {form}"), |b| {
+                b.iter_custom(|n| read_rounds(&pages, &mut reader, n));
+            });
+        }
+        group.finish();
+        let mut reader = PageReader::new();
+        let mut cache = PageCache::new();
+        for page in &pages {
+            let mut page = page.clone();
+            assert!(reader.read(&mut cache, &mut page).is_ok());
+        }
+        let held = cache.bytes() as f64 / cache.line_count() as f64;
+        let text = cache.page().len() as f64 / cache.line_count() as f64;
+        println!("{name}: {} lines, {text:.0} bytes of text a line, {held:.0} held", cache.line_count());
+    }
+}
+
+criterion_group!(benches, parse);
+criterion_main!(benches);

@@ -1,0 +1,245 @@
+//! Power cuts, kills, full and failing disks: a shard loses nothing that it acknowledged.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_lite::future::block_on;
+use model::{Labels, Matcher, Timestamp};
+
+use crate::rt::clock::ManualClock;
+use crate::rt::disk::crash::{Crash, Fault};
+use crate::rt::disk::{CrashDisk, Disk, Tail};
+use crate::rt::pulse::{GRID_DEFAULT, Grid, Pulse};
+use crate::shard::appender::{Appender, Slot, Source};
+use crate::shard::keeper::{Keeper, LogState, Place, Refused};
+use crate::shard::record::SourceId;
+use crate::shard::select::Batch;
+use crate::shard::wal::pending::{Owner, Pending};
+
+const SERIES: usize = 5;
+
+/// What should be found: by series, the value at each time.
+type Known = BTreeMap<(usize, Timestamp), u64>;
+
+fn place() -> Place {
+    let owner = Owner { directory_id: 3, shard: 0, shard_count: 1 };
+    Place { dir: PathBuf::from("/data/shards/0000-of-0001"), tail_dir: PathBuf::from("/tail"), owner }
+}
+
+fn tail_bytes() -> Rc<RefCell<Vec<u8>>> {
+    Rc::new(RefCell::new(vec![0; Pending::tail_bytes(64 << 10)]))
+}
+
+fn open(disk: &CrashDisk, tail: &Rc<RefCell<Vec<u8>>>) -> Result<Keeper, crate::rt::Error> {
+    let disk: Rc<dyn Disk> = Rc::new(disk.clone());
+    block_on(Keeper::open_with(disk, &place(), Tail::in_memory(tail.clone())))
+}
+
+fn pulse() -> Pulse {
+    Pulse::new(ManualClock::starting_at(0) as Arc<_>, Grid::new(GRID_DEFAULT))
+}
+
+/// One source that writes rows and remembers which of them the shard took.
+struct Writer {
+    appender: Appender,
+    source: Source,
+    slots: Vec<Slot>,
+    epoch: u32,
+    taken: Known,
+}
+
+impl Writer {
+    fn new(id: u64, keeper: &Keeper) -> Writer {
+        let mut w = Writer {
+            appender: Appender::new(1),
+            source: Source::new(SourceId(id), 1),
+            slots: Vec::new(),
+            epoch: keeper.epoch(),
+            taken: Known::new(),
+        };
+        for i in 0..SERIES {
+            let labels = Labels::from_pairs([("__name__", "m"), ("i", &i.to_string())]);
+            w.slots.push(w.appender.define(&mut w.source, &labels));
+        }
+        w
+    }
+
+    fn row(&mut self, keeper: &Keeper, time: Timestamp) -> Result<(), Refused> {
+        for (i, slot) in self.slots.iter().enumerate() {
+            match self.taken.is_empty() {
+                true => self.appender.begin(&mut self.source, *slot, value(i, time)),
+                false => self.appender.set(*slot, value(i, time)),
+            }
+        }
+        let (epoch, mut result) = (self.epoch, Ok(()));
+        self.appender.commit(&mut self.source, time, |_, batch| {
+            result = keeper.append(epoch, batch).map(|_| ());
+        });
+        if result.is_ok() {
+            self.taken.extend((0..SERIES).map(|i| ((i, time), value(i, time).to_bits())));
+        }
+        result
+    }
+}
+
+fn value(series: usize, time: Timestamp) -> f64 {
+    (time * 10 + series as i64) as f64
+}
+
+fn found(keeper: &Keeper) -> Known {
+    let shard = keeper.shard();
+    let mut selection = shard.select(&[Matcher::equal("__name__", "m")], 0, i64::MAX);
+    let mut batch = Batch::default();
+    let mut out = Known::new();
+    while shard.next_batch(&mut selection, &mut batch) {
+        for s in &batch.series {
+            let i = shard.labels(s.id).value_or_empty("i").parse().unwrap();
+            let pairs = batch.times_of(s).iter().zip(batch.values_of(s));
+            out.extend(pairs.map(|(t, v)| ((i, *t), v.to_bits())));
+        }
+    }
+    out
+}
+
+fn assert_holds(have: &Known, want: &Known, when: &str) {
+    for (at, v) in want {
+        assert_eq!(have.get(at), Some(v), "{when}: series {} at {}", at.0, at.1);
+    }
+}
+
+/// Rows, a commit every third; returns (taken, acknowledged).
+fn work(keeper: &Keeper, id: u64, times: std::ops::Range<Timestamp>) -> (Known, Known) {
+    let pulse = pulse();
+    let mut w = Writer::new(id, keeper);
+    let mut acknowledged = Known::new();
+    for t in times {
+        if w.row(keeper, t).is_err() {
+            break;
+        }
+        if t % 3 == 0 {
+            let taken = w.taken.clone();
+            block_on(keeper.commit_now(&pulse));
+            if keeper.state() == LogState::Writing {
+                acknowledged = taken;
+            }
+        }
+    }
+    (w.taken, acknowledged)
+}
+
+#[test]
+fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
+    let mut cut_at = 0;
+    loop {
+        let disk = CrashDisk::new();
+        disk.fail_after(cut_at, Fault::PowerCut);
+        let opened = open(&disk, &tail_bytes());
+        let acknowledged = opened.as_ref().map(|k| work(k, 1, 1..20).1).unwrap_or_default();
+        let was_cut = disk.operations() > cut_at;
+        for crash in [Crash::Power, Crash::Torn(cut_at), Crash::Torn(cut_at + 1000)] {
+            let disk = disk.crash(crash);
+            let keeper =
+                open(&disk, &tail_bytes()).unwrap_or_else(|e| panic!("cut at {cut_at}, {crash:?}: {e}"));
+            assert_holds(&found(&keeper), &acknowledged, &format!("cut at {cut_at}, {crash:?}"));
+            assert_eq!(keeper.recovered.damage, [], "cut at {cut_at}, {crash:?}");
+            // Life goes on, and a second crash loses neither what was recovered nor what came after.
+            let before = found(&keeper);
+            let (_, after) = work(&keeper, 2, 100..110);
+            let keeper = open(&disk.crash(Crash::Power), &tail_bytes()).unwrap();
+            assert_holds(&found(&keeper), &before, &format!("second start, cut at {cut_at}, {crash:?}"));
+            assert_holds(&found(&keeper), &after, &format!("second start, cut at {cut_at}, {crash:?}"));
+        }
+        if !was_cut {
+            break;
+        }
+        cut_at += 1;
+    }
+    assert!(cut_at > 10, "the work has several sync points");
+}
+
+#[test]
+fn a_kill_loses_nothing_that_a_query_could_see() {
+    for rows in 1..30 {
+        let (disk, tail) = (CrashDisk::new(), tail_bytes());
+        let keeper = open(&disk, &tail).unwrap();
+        let (taken, _) = work(&keeper, 1, 1..rows);
+        assert_eq!(found(&keeper), taken);
+        drop(keeper);
+        let disk = disk.crash(Crash::Kill);
+        let tail = Rc::new(RefCell::new(tail.borrow().clone()));
+        let keeper = open(&disk, &tail).unwrap();
+        assert_eq!(found(&keeper), taken, "after {rows} rows");
+        // Killed again before anything was committed.
+        drop(keeper);
+        let keeper = open(&disk.crash(Crash::Kill), &tail).unwrap();
+        assert_eq!(found(&keeper), taken, "after {rows} rows and two kills");
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_goes_on_answering_and_recovers() {
+    let (disk, tail, pulse) = (CrashDisk::new(), tail_bytes(), pulse());
+    let keeper = open(&disk, &tail).unwrap();
+    let mut w = Writer::new(1, &keeper);
+    w.row(&keeper, 1).unwrap();
+    disk.fail_after(0, Fault::Full);
+    block_on(keeper.commit_now(&pulse));
+    assert!(matches!(keeper.state(), LogState::DiskFull(_)));
+    assert!(matches!(w.row(&keeper, 2), Err(Refused::DiskFull(_))));
+    assert_eq!(keeper.probe.refused_batches.get(), 1);
+    assert_eq!(found(&keeper), w.taken, "queries go on");
+    disk.heal();
+    block_on(keeper.commit_now(&pulse));
+    assert_eq!(keeper.state(), LogState::Writing);
+    assert!(matches!(w.row(&keeper, 3), Err(Refused::StaleEpoch { .. })), "its rows have a gap before them");
+    let mut anew = Writer::new(2, &keeper);
+    anew.row(&keeper, 4).unwrap();
+    block_on(keeper.commit_now(&pulse));
+    let keeper = open(&disk.crash(Crash::Power), &tail_bytes()).unwrap();
+    let mut all = w.taken.clone();
+    all.extend(anew.taken);
+    assert_eq!(found(&keeper), all);
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
+    let (disk, tail, pulse) = (CrashDisk::new(), tail_bytes(), pulse());
+    let keeper = open(&disk, &tail).unwrap();
+    let mut w = Writer::new(1, &keeper);
+    w.row(&keeper, 1).unwrap();
+    disk.fail_after(0, Fault::Io);
+    block_on(keeper.commit_now(&pulse));
+    assert!(matches!(keeper.state(), LogState::Failed(_)));
+    assert!(matches!(w.row(&keeper, 2), Err(Refused::LogFailed(_))));
+    assert!(matches!(block_on(keeper.durable()), Err(Refused::LogFailed(_))));
+    let operations = disk.operations();
+    block_on(keeper.commit_now(&pulse));
+    assert_eq!(disk.operations(), operations, "no second sync on faith");
+}
+
+#[test]
+fn any_flipped_bit_of_the_log_is_survived_and_reported() {
+    let disk = CrashDisk::new();
+    let keeper = open(&disk, &tail_bytes()).unwrap();
+    let (taken, _) = work(&keeper, 1, 1..13);
+    drop(keeper);
+    let segment = Path::new("/data/shards/0000-of-0001/wal/00000001");
+    let size = block_on(disk.read(segment)).unwrap().len();
+    let mut reported = 0;
+    for at in (0..size).step_by(37) {
+        let disk = disk.crash(Crash::Power);
+        disk.corrupt(segment, at, 1 << (at % 8));
+        let keeper = open(&disk, &tail_bytes()).unwrap_or_else(|e| panic!("byte {at}: {e}"));
+        for (k, v) in found(&keeper) {
+            assert_eq!(taken.get(&k), Some(&v), "byte {at}: a sample that was never written");
+        }
+        if let Some(d) = keeper.recovered.damage.first() {
+            assert_eq!(d.path, segment);
+            reported += 1;
+        }
+    }
+    assert!(reported > 10, "damage before the last frame is reported ({reported})");
+}

@@ -1,0 +1,329 @@
+//! A shard with its log: what the runtime keeps on each core.
+//!
+//! Appending is a plain call: the batch goes to memory and to the log's tail in one turn, so what a query can see is
+//! what a restart will find. Commits follow: at once when somebody waits for an acknowledgement, else when enough has
+//! gathered, else after a while.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+
+use crate::rt::disk::{Disk, Tail};
+use crate::rt::gate::{Gate, Signal};
+use crate::rt::{self, Moment, Pulse};
+use crate::shard::probe::Probe;
+use crate::shard::wal::frame::FRAME_BYTES_MAX;
+use crate::shard::wal::log::Log;
+use crate::shard::wal::pending::{self, Owner, Pending};
+use crate::shard::wal::reader::{self, Damage};
+use crate::shard::{Applied, Shard};
+
+/// Scraped rows have nobody waiting: a commit every 20 ms doubled the CPU of a quiet shard, so they gather.
+const COMMIT_AFTER: Duration = Duration::from_millis(250);
+
+/// ... but not more than this, so that a commit stays short.
+const COMMIT_BYTES: usize = 1 << 20;
+
+/// How long a full disk is left alone before the frame is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Tails of all shards together, and of one: half of it is what may wait while a commit runs.
+const TAILS_BYTES: usize = 256 << 20;
+const TAIL_HALF_BYTES: std::ops::Range<usize> = (1 << 20)..(8 << 20);
+const _: () = assert!(TAIL_HALF_BYTES.end <= FRAME_BYTES_MAX, "a half is written as one frame");
+
+/// Why a batch was not taken. The source must begin anew (its rows say only what changed).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error(transparent)]
+    TailFull(#[from] pending::Full),
+    #[error("the disk is full: {0}")]
+    DiskFull(String),
+    #[error("the log failed and the shard takes no more samples until a restart: {0}")]
+    LogFailed(String),
+    #[error("a source must begin anew after a refusal (epoch {have}, not {given})")]
+    StaleEpoch { have: u32, given: u32 },
+    #[error(transparent)]
+    Shard(#[from] crate::shard::Error),
+}
+
+/// Where a shard lives.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// `<data>/shards/NNNN-of-MMMM`.
+    pub dir: PathBuf,
+    pub tail_dir: PathBuf,
+    pub owner: Owner,
+}
+
+impl Place {
+    pub fn new(data_dir: &Path, owner: Owner) -> Self {
+        let name = shard_dir_name(owner.shard, owner.shard_count);
+        Place { dir: data_dir.join("shards").join(name), tail_dir: Tail::dir_for(data_dir), owner }
+    }
+
+    fn wal_dir(&self) -> PathBuf {
+        self.dir.join("wal")
+    }
+
+    pub fn tail_path(&self) -> PathBuf {
+        self.tail_dir.join(format!("{}.tail", shard_dir_name(self.owner.shard, self.owner.shard_count)))
+    }
+}
+
+pub fn shard_dir_name(shard: u16, shard_count: u16) -> String {
+    format!("{shard:04}-of-{shard_count:04}")
+}
+
+/// What the log can do at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogState {
+    Writing,
+    /// Appends are refused; the frame is tried again until space returns.
+    DiskFull(String),
+    /// A write or a sync failed: what is on the disk is not known, so nothing more is acknowledged.
+    Failed(String),
+}
+
+/// What recovery found.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    pub record_count: u64,
+    pub bytes: u64,
+    pub series_count: usize,
+    pub refused: u64,
+    pub damage: Vec<Damage>,
+}
+
+pub struct Keeper {
+    shard: RefCell<Shard>,
+    pending: RefCell<Pending>,
+    log: RefCell<Option<Log>>,
+    state: RefCell<LogState>,
+    /// Rises when the shard takes samples again after it refused some: rows of older epochs have gaps before them.
+    epoch: Cell<u32>,
+    durable_sequence: Cell<u64>,
+    waiter_count: Cell<usize>,
+    /// Something to commit, or somebody waits.
+    due: Signal,
+    durable: Signal,
+    pub probe: Probe,
+    pub recovered: Recovered,
+}
+
+impl Keeper {
+    /// Recovers the shard at `place`, or begins it.
+    pub async fn open(disk: Rc<dyn Disk>, place: &Place) -> Result<Self, rt::Error> {
+        let half = (TAILS_BYTES / usize::from(place.owner.shard_count) / 2)
+            .clamp(TAIL_HALF_BYTES.start, TAIL_HALF_BYTES.end);
+        let tail_bytes = Pending::tail_bytes(half);
+        let tail = Tail::open(&place.tail_path(), tail_bytes)?;
+        Self::open_with(disk, place, tail).await
+    }
+
+    /// [`Keeper::open`] with a tail of the caller's.
+    pub async fn open_with(disk: Rc<dyn Disk>, place: &Place, tail: Tail) -> Result<Self, rt::Error> {
+        disk.create_dir(&place.wal_dir()).await?;
+        for dir in place.wal_dir().ancestors().skip(1).take(3) {
+            disk.sync_dir(dir).await?;
+        }
+        let mut shard = Shard::default();
+        let mut recovered = Recovered::default();
+        let mut apply = |batch: &[u8]| match shard.apply(batch) {
+            Ok(_) => Ok(()),
+            Err(e) => {
+                recovered.refused += 1;
+                Err(e.to_string())
+            }
+        };
+        let read = reader::replay(&disk, &place.wal_dir(), place.owner, &mut apply).await?;
+        // What only the tail holds becomes the log's next frames before the tail is used again.
+        let mut left = Vec::new();
+        pending::replay(&tail.to_vec(), place.owner, read.last_sequence, |batch| {
+            // A batch that memory refuses was refused when it came, too.
+            let _ = apply(batch);
+            left.push(batch.to_vec());
+        });
+        let mut log = Log::new(disk, &place.wal_dir(), place.owner, read.last_number + 1);
+        let sequence = write_left(&mut log, read.last_sequence + 1, &left).await?;
+        recovered.record_count = read.record_count + left.len() as u64;
+        recovered.bytes = read.bytes;
+        recovered.damage = read.damage;
+        recovered.series_count = shard.index().series_count();
+        Ok(Keeper {
+            shard: RefCell::new(shard),
+            pending: RefCell::new(Pending::open(tail, place.owner, sequence)),
+            log: RefCell::new(Some(log)),
+            state: RefCell::new(LogState::Writing),
+            epoch: Cell::new(0),
+            durable_sequence: Cell::new(sequence - 1),
+            waiter_count: Cell::new(0),
+            due: Signal::new(),
+            durable: Signal::new(),
+            probe: Probe::default(),
+            recovered,
+        })
+    }
+
+    /// The shard's memory. Not to be held across an await.
+    pub fn shard(&self) -> Ref<'_, Shard> {
+        self.shard.borrow()
+    }
+
+    pub fn state(&self) -> LogState {
+        self.state.borrow().clone()
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.epoch.get()
+    }
+
+    /// Takes a batch: memory and tail in one turn. `epoch` is the one its source began under.
+    pub fn append(&self, epoch: u32, batch: &[u8]) -> Result<Applied, Refused> {
+        let result = self.append_imp(epoch, batch);
+        if result.is_err() {
+            self.probe.refused_batches.set(self.probe.refused_batches.get() + 1);
+        }
+        result
+    }
+
+    fn append_imp(&self, epoch: u32, batch: &[u8]) -> Result<Applied, Refused> {
+        match &*self.state.borrow() {
+            LogState::Writing => {}
+            LogState::DiskFull(why) => return Err(Refused::DiskFull(why.clone())),
+            LogState::Failed(why) => return Err(Refused::LogFailed(why.clone())),
+        }
+        if epoch != self.epoch.get() {
+            return Err(Refused::StaleEpoch { have: self.epoch.get(), given: epoch });
+        }
+        let mut pending = self.pending.borrow_mut();
+        if let Err(full) = pending.check_room(batch.len()) {
+            self.begin_epoch();
+            return Err(full.into());
+        }
+        let applied = match self.shard.borrow_mut().apply(batch) {
+            Ok(applied) => applied,
+            Err(e) => {
+                self.begin_epoch();
+                return Err(e.into());
+            }
+        };
+        let was_empty = pending.open_bytes() == 0;
+        pending.push(batch);
+        if was_empty || pending.open_bytes() >= COMMIT_BYTES {
+            self.due.notify();
+        }
+        self.probe.note_applied(&applied);
+        Ok(applied)
+    }
+
+    /// Rows say only what changed, so after one was lost its source cannot go on: all sources begin anew.
+    fn begin_epoch(&self) {
+        self.epoch.set(self.epoch.get().wrapping_add(1));
+    }
+
+    /// Returns when everything appended so far is durable, or says why it will not be.
+    pub async fn durable(&self) -> Result<(), Refused> {
+        let sequence = self.pending.borrow().last_used_sequence();
+        self.waiter_count.set(self.waiter_count.get() + 1);
+        self.due.notify();
+        let failed = || !matches!(&*self.state.borrow(), LogState::Writing);
+        self.durable.wait_until(|| self.durable_sequence.get() >= sequence || failed()).await;
+        self.waiter_count.set(self.waiter_count.get() - 1);
+        if self.durable_sequence.get() >= sequence {
+            return Ok(());
+        }
+        match &*self.state.borrow() {
+            LogState::DiskFull(why) => Err(Refused::DiskFull(why.clone())),
+            LogState::Failed(why) => Err(Refused::LogFailed(why.clone())),
+            LogState::Writing => Ok(()),
+        }
+    }
+
+    /// Commits what is appended until the gate closes; then once more, so that an orderly stop loses nothing.
+    pub async fn run_commits(self: Rc<Self>, pulse: Pulse, gate: Gate) {
+        while !gate.is_closing() {
+            or(self.commit_due(&pulse), gate.closing()).await;
+            self.commit_now(&pulse).await;
+            if let LogState::DiskFull(_) = self.state() {
+                or(pulse.sleep(RETRY_AFTER), gate.closing()).await;
+            }
+        }
+        self.commit_now(&pulse).await;
+        if let Some(mut log) = self.log.take() {
+            let _ = log.close().await;
+        }
+    }
+
+    async fn commit_due(&self, pulse: &Pulse) {
+        if matches!(&*self.state.borrow(), LogState::Failed(_)) {
+            // Nothing will be committed any more.
+            return std::future::pending().await;
+        }
+        let is_urgent = || {
+            let pending = self.pending.borrow();
+            pending.committing().is_some()
+                || pending.open_bytes() >= COMMIT_BYTES
+                || (self.waiter_count.get() > 0 && pending.open_bytes() > 0)
+        };
+        self.due.wait_until(|| self.pending.borrow().open_bytes() > 0 || is_urgent()).await;
+        or(self.due.wait_until(is_urgent), pulse.sleep(COMMIT_AFTER)).await;
+    }
+
+    /// Writes one frame, if there is one to write: after a full disk the same one again, after a failure none.
+    pub async fn commit_now(&self, pulse: &Pulse) {
+        if matches!(&*self.state.borrow(), LogState::Failed(_)) {
+            return;
+        }
+        self.pending.borrow_mut().begin_commit();
+        let Some((sequence, length)) = self.pending.borrow().committing() else { return };
+        let Some(mut log) = self.log.take() else { return };
+        let started = pulse.now();
+        let fill = |out: &mut [u8]| self.pending.borrow().copy_committing(out);
+        let result = log.write_frame(sequence, length, fill).await;
+        self.log.replace(Some(log));
+        match result {
+            Ok(()) => self.committed(sequence, length, started, pulse.now()),
+            Err(e) => self.commit_failed(&e),
+        }
+        self.durable.notify();
+    }
+
+    fn committed(&self, sequence: u64, length: usize, started: Moment, now: Moment) {
+        self.pending.borrow_mut().finish_commit();
+        self.durable_sequence.set(sequence);
+        self.probe.note_commit(length, now.since(started));
+        if matches!(&*self.state.borrow(), LogState::DiskFull(_)) {
+            tracing::info!("the disk has room again: the shard takes samples");
+            self.state.replace(LogState::Writing);
+            self.begin_epoch();
+        }
+    }
+
+    fn commit_failed(&self, e: &rt::Error) {
+        let next =
+            if e.is_full() { LogState::DiskFull(e.to_string()) } else { LogState::Failed(e.to_string()) };
+        if *self.state.borrow() != next {
+            tracing::error!(error = %e, "the shard's log cannot be written: samples are refused, queries go on");
+        }
+        self.probe.failed_commits.set(self.probe.failed_commits.get() + 1);
+        self.state.replace(next);
+    }
+}
+
+/// Writes batches that only a tail held as frames of the log. Returns the next sequence.
+async fn write_left(log: &mut Log, mut sequence: u64, left: &[Vec<u8>]) -> Result<u64, rt::Error> {
+    let mut frame = Vec::new();
+    for (i, batch) in left.iter().enumerate() {
+        crate::shard::wal::frame::push_record(&mut frame, batch);
+        if frame.len() >= COMMIT_BYTES || i + 1 == left.len() {
+            log.write_frame(sequence, frame.len(), |out| out.copy_from_slice(&frame)).await?;
+            sequence += 1;
+            frame.clear();
+        }
+    }
+    Ok(sequence)
+}

@@ -1,0 +1,40 @@
+//! Counters of one shard, read by the front for `/metrics`.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use crate::shard::Applied;
+
+#[derive(Default)]
+pub struct Probe {
+    pub samples: Cell<u64>,
+    pub series_created: Cell<u64>,
+    pub out_of_order: Cell<u64>,
+    pub duplicates: Cell<u64>,
+    pub refused_batches: Cell<u64>,
+    pub commits: Cell<u64>,
+    pub commit_bytes: Cell<u64>,
+    pub commit_seconds: Cell<f64>,
+    pub commit_seconds_max: Cell<f64>,
+    pub failed_commits: Cell<u64>,
+}
+
+fn add(cell: &Cell<u64>, n: usize) {
+    cell.set(cell.get() + n as u64);
+}
+
+impl Probe {
+    pub fn note_applied(&self, a: &Applied) {
+        add(&self.samples, a.sample_count);
+        add(&self.series_created, a.series_created);
+        add(&self.out_of_order, a.out_of_order);
+        add(&self.duplicates, a.duplicate);
+    }
+
+    pub fn note_commit(&self, bytes: usize, took: Duration) {
+        add(&self.commits, 1);
+        add(&self.commit_bytes, bytes);
+        self.commit_seconds.set(self.commit_seconds.get() + took.as_secs_f64());
+        self.commit_seconds_max.set(self.commit_seconds_max.get().max(took.as_secs_f64()));
+    }
+}
