@@ -6,11 +6,13 @@
 
 use std::sync::Arc;
 
+use model::MatchOp;
+use model::labels::METRIC_NAME;
 use promql::Function;
 use promql::ast::{Aggregator, BinaryOp, Span, ValueType};
 
 use crate::query::frame::Steps;
-use crate::query::plan::logical::{Aggregate, Kind, Node, Selector};
+use crate::query::plan::logical::{Kind, Node, Selector};
 
 /// One value for each step.
 pub type Column = Arc<[f64]>;
@@ -40,6 +42,8 @@ pub struct Chain {
     pub selector: Selector,
     pub read: Read,
     pub maps: Vec<Map>,
+    /// Where notes about the selector point to.
+    pub span: Span,
 }
 
 /// How a step's value comes from a series' samples.
@@ -52,7 +56,7 @@ pub enum Read {
     /// When the counter of that sample began, in seconds.
     LatestStart,
     /// A function over the samples in the range before the step.
-    Window { function: Function, range: i64, params: Vec<Column>, span: Span, param_spans: Vec<Span> },
+    Window { function: Function, range: i64, params: Vec<Column>, span: Span },
     /// The samples themselves (one step only).
     Raw { range: i64 },
 }
@@ -61,7 +65,7 @@ pub enum Read {
 #[derive(Clone, Debug)]
 pub enum Map {
     Negate,
-    Call { function: Function, params: Vec<Column>, span: Span },
+    Call { function: Function, params: Vec<Column> },
     Operator { op: BinaryOp, scalar: Column, scalar_is_left: bool, return_bool: bool, span: Span },
 }
 
@@ -108,7 +112,7 @@ pub enum FoundRead<'a> {
 
 pub enum FoundMap<'a> {
     Negate,
-    Call { function: Function, params: Vec<&'a Node>, span: Span },
+    Call { function: Function, params: Vec<&'a Node> },
     Operator { op: BinaryOp, scalar: &'a Node, scalar_is_left: bool, return_bool: bool, span: Span },
 }
 
@@ -177,14 +181,14 @@ fn call<'a>(node: &'a Node, function: Function, args: &'a [Node]) -> Option<Foun
         }
         let Kind::Range(selector, range) = &args[at].kind else { return None };
         let params = args.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, a)| a).collect();
-        let read = FoundRead::Window { function, selector, range: *range, params, span: args[at].span };
+        let read = FoundRead::Window { function, selector, range: *range, params, span: args[0].span };
         return Some(Found { source: node, read, maps: Vec::new() });
     }
     if !is_elementwise(function) {
         return None;
     }
     let (vector, params) = args.split_first()?;
-    mapped(vector, FoundMap::Call { function, params: params.iter().collect(), span: vector.span })
+    mapped(vector, FoundMap::Call { function, params: params.iter().collect() })
 }
 
 /// Functions whose every output element comes from one input element.
@@ -202,12 +206,10 @@ pub fn is_elementwise(function: Function) -> bool {
 /// Whether an aggregation over `found` may run on the shards and still find every duplicate that Prometheus would
 /// find before it. Without delayed removal each function checks that dropping names made no two series the same;
 /// on one shard that cannot be seen, unless all series have one name.
-pub fn may_fold(aggregate: &Aggregate, found: &Found<'_>, settings: &Settings) -> bool {
-    use model::{MatchOp, labels::METRIC_NAME};
+pub fn may_fold(found: &Found<'_>, settings: &Settings) -> bool {
     let one_name = || {
         !settings.type_and_unit_labels
             && found.selector().matchers.iter().any(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal)
     };
-    let _ = aggregate;
     settings.delayed_name_removal || !found.drops_name() || one_name()
 }
