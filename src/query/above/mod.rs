@@ -16,6 +16,8 @@ mod sets;
 mod sort;
 mod subquery;
 
+pub use subquery::as_series;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -80,8 +82,8 @@ impl Evaluator<'_> {
             Kind::Call { function, args } => self.call(node, *function, args, steps).await,
             Kind::Range(selector, range) => self.raw(selector, *range, steps).await.map(Frame::Matrix),
             Kind::Subquery(s) => {
-                let rows = self.subquery_rows(s, steps).await?;
-                Ok(Frame::Matrix(subquery::as_series(rows, subquery::inner_steps(s, steps))))
+                let rows = without_dropped_names(self.subquery_rows(s, steps).await?)?;
+                Ok(Frame::Matrix(as_series(rows, subquery::inner_steps(s, steps))))
             }
             Kind::Vector(_) | Kind::Number(_) | Kind::Text(_) | Kind::Once(_) => {
                 Err(Error::Execution("an element of the plan has no meaning of its own".into()))

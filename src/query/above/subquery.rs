@@ -28,7 +28,7 @@ pub(super) fn inner_steps(s: &Subquery, outer: Steps) -> Steps {
 }
 
 /// Rows on a grid as series with their own times.
-pub(super) fn as_series(rows: Vec<Row>, steps: Steps) -> Vec<Series> {
+pub fn as_series(rows: Vec<Row>, steps: Steps) -> Vec<Series> {
     let series = rows.into_iter().map(|row| Series {
         floats: row
             .floats

@@ -133,7 +133,7 @@ impl<'f> Work<'f> {
             if let Read::Raw { range } = self.fragment.chain.read {
                 self.raw(shard, s.id, samples, range)?;
             } else {
-                self.one(shard, s.id, samples);
+                self.one(shard, s.id, samples)?;
             }
         }
         if self.sample_count > self.fragment.samples_max {
@@ -143,18 +143,18 @@ impl<'f> Work<'f> {
     }
 
     /// Computes one series.
-    fn one(&mut self, shard: &Shard, id: SeriesId, samples: Samples<'_>) {
+    fn one(&mut self, shard: &Shard, id: SeriesId, samples: Samples<'_>) -> Result<(), Error> {
         let mut row = std::mem::replace(&mut self.row, Row::new(Labels::empty()));
         row.floats.clear();
         row.histograms.clear();
         row.drop_name = self.drops_name && self.fragment.settings.delayed_name_removal;
-        self.read(shard, id, samples, &mut row);
+        self.read(shard, id, samples, &mut row)?;
         if row.floats.iter().all(|v| is_absent(*v)) {
             row.floats.clear();
         }
         if row.floats.is_empty() && row.histograms.is_empty() {
             self.row = row;
-            return;
+            return Ok(());
         }
         for map in &self.fragment.chain.maps {
             elementwise::apply(map, &mut row, &mut self.notes);
@@ -171,9 +171,16 @@ impl<'f> Work<'f> {
         } else {
             self.row = row;
         }
+        Ok(())
     }
 
-    fn read(&mut self, shard: &Shard, id: SeriesId, samples: Samples<'_>, row: &mut Row) {
+    fn read(
+        &mut self,
+        shard: &Shard,
+        id: SeriesId,
+        samples: Samples<'_>,
+        row: &mut Row,
+    ) -> Result<(), Error> {
         let Fragment { steps, settings, chain, .. } = self.fragment;
         let name_symbol = self.name_symbol;
         let name = move || name_text(shard, id, name_symbol);
@@ -183,7 +190,7 @@ impl<'f> Work<'f> {
                 &chain.selector,
                 *steps,
                 settings.lookback,
-                Span::default(),
+                chain.span,
                 &name,
                 row,
                 &mut self.notes,
@@ -206,15 +213,16 @@ impl<'f> Work<'f> {
                     params,
                     span: *span,
                 };
-                self.samples_read += ranger.fill(samples, &mut self.scratch, &name, row, &mut self.notes);
+                self.samples_read += ranger.fill(samples, &mut self.scratch, &name, row, &mut self.notes)?;
                 if matches!(function, Function::Rate | Function::Increase) && !row.floats.is_empty() {
                     self.judge_counter(shard, id, *span);
                 }
-                return;
+                return Ok(());
             }
             Read::Raw { .. } => {}
         }
         self.samples_read += row.float_count() as u64;
+        Ok(())
     }
 
     /// Says so, once a name, where a rate is taken of something that is not called like a counter.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use compute::range::{HistogramSample, Modifier, RangeFunction, Window, smooth_instant};
+use compute::range::{HistogramSample, InvalidFactor, Modifier, RangeFunction, Window, smooth_instant};
 use compute::{Answer, Notes};
 use model::histogram::FloatHistogram;
 use model::{Timestamp, is_stale};
 use promql::Function;
 use promql::ast::Span;
 
+use crate::query::Error;
 use crate::query::annotations::{Annotations, Merging};
 use crate::query::frame::{Row, Steps};
 use crate::query::plan::logical::Selector;
@@ -23,21 +24,6 @@ pub struct Samples<'a> {
     /// As many as `times`, or none.
     pub starts: &'a [Timestamp],
     pub histograms: &'a [HistogramPoint],
-}
-
-/// A histogram sample as range functions take it.
-struct Point<'a>(&'a HistogramPoint);
-
-impl HistogramSample for Point<'_> {
-    fn time(&self) -> i64 {
-        self.0.time
-    }
-    fn start(&self) -> i64 {
-        self.0.start
-    }
-    fn histogram(&self) -> &FloatHistogram {
-        &self.0.histogram
-    }
 }
 
 impl HistogramSample for HistogramPoint {
@@ -184,7 +170,7 @@ impl Ranger<'_> {
         name: &dyn Fn() -> String,
         row: &mut Row,
         notes: &mut Annotations,
-    ) -> u64 {
+    ) -> Result<u64, Error> {
         let mut s = scratch.live(samples);
         if !self.settings.use_start_timestamps {
             s.starts = &[];
@@ -215,14 +201,14 @@ impl Ranger<'_> {
                 histogram_starts: self.settings.use_start_timestamps,
                 modifier,
             };
-            let Some(function) = range_function(self.function, self.params, step) else { continue };
+            let Some(function) = range_function(self.function, self.params, step)? else { continue };
             let answer = function.eval(&window);
             if !answer.notes.is_empty() {
                 range_notes(answer.notes, self.params, step, name, self.span, notes);
             }
             place(answer, step, self.steps.count, row);
         }
-        read
+        Ok(read)
     }
 }
 
@@ -270,16 +256,17 @@ pub fn smoothed(
     }
 }
 
-fn range_function(function: Function, params: &[Column], step: usize) -> Option<RangeFunction> {
+/// Errors: a parameter is out of bounds.
+fn range_function(function: Function, params: &[Column], step: usize) -> Result<Option<RangeFunction>, Error> {
     let param = |i: usize| params.get(i).and_then(|c| c.get(step)).copied().unwrap_or(f64::NAN);
-    Some(match function {
+    Ok(Some(match function {
         Function::AvgOverTime => RangeFunction::AvgOverTime,
         Function::Changes => RangeFunction::Changes,
         Function::CountOverTime => RangeFunction::CountOverTime,
         Function::Delta => RangeFunction::Delta,
         Function::Deriv => RangeFunction::Deriv,
         Function::DoubleExponentialSmoothing => {
-            RangeFunction::DoubleExponentialSmoothing { smoothing: param(0), trend: param(1) }
+            RangeFunction::smoothing(param(0), param(1)).map_err(invalid_factor)?
         }
         Function::FirstOverTime => RangeFunction::FirstOverTime,
         Function::Idelta => RangeFunction::Idelta,
@@ -301,8 +288,16 @@ fn range_function(function: Function, params: &[Column], step: usize) -> Option<
         Function::TsOfLastOverTime => RangeFunction::TsOfLastOverTime,
         Function::TsOfMaxOverTime => RangeFunction::TsOfMaxOverTime,
         Function::TsOfMinOverTime => RangeFunction::TsOfMinOverTime,
-        _ => return None,
-    })
+        _ => return Ok(None),
+    }))
+}
+
+fn invalid_factor(f: InvalidFactor) -> Error {
+    let (name, symbol, v) = match f {
+        InvalidFactor::Smoothing(v) => ("smoothing", "sf", v),
+        InvalidFactor::Trend(v) => ("trend", "tf", v),
+    };
+    Error::Execution(format!("invalid {name} factor. Expected: 0 < {symbol} < 1, got: {v:.6}"))
 }
 
 /// Puts remarks of a computation over one series into words.
