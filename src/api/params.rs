@@ -44,9 +44,8 @@ impl Params {
     pub fn time_or(&self, name: &str, default: Timestamp) -> Result<Timestamp, ApiError> {
         match self.first(name) {
             "" => Ok(default),
-            text => parse_time(text).map_err(|e| {
-                ApiError::bad_parameter(name, format!("invalid time value for '{name}': {e}"))
-            }),
+            text => parse_time(text)
+                .map_err(|e| ApiError::bad_parameter(name, format!("invalid time value for '{name}': {e}"))),
         }
     }
 

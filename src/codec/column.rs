@@ -124,7 +124,7 @@ impl<'a> Column<'a> {
             }
         }
         if head & PATCHED != 0 {
-            self.patches = Some(Patches::parse(reader, residuals, self.width)?);
+            self.patches = Some(Patches::parse(reader, self.width)?);
         }
         if self.transform == Transform::Sparse {
             self.bitmap = reader.take(slots.div_ceil(8))?;
@@ -141,14 +141,17 @@ impl<'a> Column<'a> {
     }
 
     /// Decodes all values through `sink` into `out`, whose length is the count given to `parse`.
-    pub(crate) fn decode(&self, isa: Isa, sink: Sink, out: &mut [u64]) {
+    pub(crate) fn decode(&self, isa: Isa, sink: Sink, out: &mut [u64]) -> Result<(), Error> {
         assert_eq!(out.len(), self.count, "a column fills its buffer");
         if out.is_empty() {
-            return;
+            return Ok(());
         }
         let mut ramp = Ramp { value: self.base, delta: 0, step: self.step, shift: self.shift };
         let shape = match self.transform {
-            Transform::Const => return isa.fill(self.base, sink, out),
+            Transform::Const => {
+                isa.fill(self.base, sink, out);
+                return Ok(());
+            }
             Transform::For | Transform::Lin => Shape::Line,
             Transform::Delta => Shape::Delta,
             Transform::Delta2 => Shape::Delta2,
@@ -171,8 +174,9 @@ impl<'a> Column<'a> {
         match &self.patches {
             None => {
                 isa.decode(shape, sink, Source::Packed { bytes: self.packed, width: self.width }, ramp, rest);
+                Ok(())
             }
-            Some(patches) => self.decode_patched(isa, shape, sink, ramp, patches.clone(), rest),
+            Some(patches) => self.decode_patched(isa, shape, sink, ramp, *patches, rest),
         }
     }
 
@@ -184,23 +188,24 @@ impl<'a> Column<'a> {
         mut ramp: Ramp,
         mut patches: Patches<'_>,
         out: &mut [u64],
-    ) {
+    ) -> Result<(), Error> {
         let mut block = [0u64; BLOCK];
         for (idx, part) in out.chunks_mut(BLOCK).enumerate() {
             let words = &mut block[..part.len()];
             let first = idx * BLOCK;
             isa.unpack(&self.packed[packed_bytes(first, self.width)..], self.width, words);
-            patches.apply(first, words);
+            patches.apply(first, words)?;
             ramp = isa.decode(shape, sink, Source::Words(words), ramp, part);
         }
+        patches.finish()
     }
 
-    fn decode_sparse(&self, isa: Isa, sink: Sink, out: &mut [u64]) {
+    fn decode_sparse(&self, isa: Isa, sink: Sink, out: &mut [u64]) -> Result<(), Error> {
         // Room for a block of changes that begins inside a group of eight, and for the kernel to
         // read eight words at any of them.
         let mut changes = [0u64; BLOCK + 16];
         let mut deltas = [0u64; BLOCK];
-        let mut patches = self.patches.clone();
+        let mut patches = self.patches;
         let mut ramp = Ramp { value: self.base, delta: 0, step: 0, shift: 0 };
         let mut changed = 0;
         for (part, bitmap) in out.chunks_mut(BLOCK).zip(self.bitmap.chunks(BLOCK / 8)) {
@@ -210,7 +215,7 @@ impl<'a> Column<'a> {
             let words = &mut changes[..ahead + count];
             isa.unpack(&self.packed[packed_bytes(aligned, self.width)..], self.width, words);
             if let Some(patches) = &mut patches {
-                patches.apply(aligned, words);
+                patches.apply(aligned, words)?;
             }
             for word in words {
                 *word = (self.step as u64).wrapping_add(*word << self.shift);
@@ -220,6 +225,7 @@ impl<'a> Column<'a> {
             ramp = isa.decode(Shape::Delta, sink, Source::Words(deltas), ramp, part);
             changed += count;
         }
+        patches.map_or(Ok(()), |patches| patches.finish())
     }
 }
 
@@ -240,6 +246,6 @@ pub fn decode(bytes: &[u8], out: &mut [i64]) -> Result<usize, Error> {
 pub fn decode_with(isa: Isa, bytes: &[u8], out: &mut [i64]) -> Result<usize, Error> {
     let mut reader = Reader::new(bytes);
     let column = Column::parse(&mut reader, out.len())?;
-    column.decode(isa, Sink::Int, crate::arch::words_of_ints(out));
+    column.decode(isa, Sink::Int, crate::arch::words_of_ints(out))?;
     Ok(reader.position())
 }

@@ -282,12 +282,20 @@ impl Encoder {
         if self.patches.is_empty() {
             return;
         }
-        varint::write(self.patches.len() as u64, out);
-        let mut floor = 0;
-        for &(position, above) in &self.patches {
-            patch::write(position - floor, above, out);
-            floor = position + 1;
-        }
+        let entries = |out: &mut Vec<u8>| {
+            let mut floor = 0;
+            for &(position, above) in &self.patches {
+                patch::write(position - floor, above, out);
+                floor = position + 1;
+            }
+        };
+        // The length goes ahead: readers skip the list before they know what is in it.
+        let start = out.len();
+        entries(out);
+        let length = out.len() - start;
+        out.truncate(start);
+        varint::write(length as u64, out);
+        entries(out);
     }
 
     fn write_bitmap(&mut self, out: &mut Vec<u8>) {

@@ -13,6 +13,7 @@ pub mod column; // integer columns: format and decoder
 pub mod column_encode; // integer columns: the choice of transform
 pub mod crc32c; // checksums
 pub mod error; // why bytes are refused
+pub mod sorted; // set algebra on sorted numbers
 pub mod time_column; // timestamps shared by a scrape
 pub mod value; // doubles: format and decoder
 pub mod value_encode; // doubles: the search for integers in them

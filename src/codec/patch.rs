@@ -27,76 +27,63 @@ pub(crate) fn encoded_bytes(gap: usize, above: i64) -> usize {
 }
 
 /// The patches of a column, in order of position.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Patches<'a> {
-    reader: Reader<'a>,
-    left: usize,
+    bytes: &'a [u8],
     width: u32,
-    /// Position of the next patch and what it adds, once read.
-    next: Option<(usize, u64)>,
-    /// Smallest position the next patch can have.
+    /// Position behind the last patch added.
     floor: usize,
 }
 
 impl<'a> Patches<'a> {
-    /// Reads past the list and checks that its positions ascend below `residuals`.
-    pub(crate) fn parse(reader: &mut Reader<'a>, residuals: usize, width: u32) -> Result<Self, Error> {
+    /// Takes the list unread: it is checked while it is added.
+    pub(crate) fn parse(reader: &mut Reader<'a>, width: u32) -> Result<Self, Error> {
         if width == 64 {
             return Err(Error::Corrupt("patches of full words"));
         }
-        let left = reader.varint_usize()?;
-        if left > residuals {
-            return Err(Error::Corrupt("more patches than residuals"));
-        }
-        let start = Reader::new(reader.rest());
-        let mut floor = 0usize;
-        for _ in 0..left {
-            let (gap, _) = Self::one(reader)?;
-            match gap.checked_add(floor) {
-                Some(position) if position < residuals => floor = position + 1,
-                _ => return Err(Error::Corrupt("patch behind the column")),
-            }
-        }
-        let mut patches = Self { reader: start, left, width, next: None, floor: 0 };
-        patches.advance();
-        Ok(patches)
+        let length = reader.varint_usize()?;
+        Ok(Self { bytes: reader.take(length)?, width, floor: 0 })
     }
 
-    #[inline]
-    fn one(reader: &mut Reader<'_>) -> Result<(usize, i64), Error> {
+    /// Adds the patches that fall into `words`, whose first has index `first`; keeps the others for
+    /// the next words. What is before a patch already added is left alone.
+    pub(crate) fn apply(&mut self, first: usize, words: &mut [u64]) -> Result<(), Error> {
+        let (mut bytes, mut floor) = (self.bytes, self.floor);
+        let end = first + words.len();
+        // Nearly all patches are one byte, read here without the general reader.
+        while let Some((&byte, behind)) = bytes.split_first() {
+            let code = usize::from(byte & ((1 << CODE_BITS) - 1));
+            let (gap, above, rest) = if byte < 0x80 && code < CODES.len() {
+                (usize::from(byte >> CODE_BITS), CODES[code], behind)
+            } else {
+                Self::one(bytes)?
+            };
+            let position = floor.saturating_add(gap);
+            if position >= end {
+                break;
+            }
+            let word = position.checked_sub(first).and_then(|at| words.get_mut(at));
+            let word = word.ok_or(Error::Corrupt("patch out of order"))?;
+            *word = word.wrapping_add((above as u64) << self.width);
+            (bytes, floor) = (rest, position + 1);
+        }
+        (self.bytes, self.floor) = (bytes, floor);
+        Ok(())
+    }
+
+    /// Says whether all patches had their place.
+    pub(crate) fn finish(&self) -> Result<(), Error> {
+        if self.bytes.is_empty() { Ok(()) } else { Err(Error::Corrupt("patch behind the column")) }
+    }
+
+    #[cold]
+    fn one(bytes: &[u8]) -> Result<(usize, i64, &[u8]), Error> {
+        let mut reader = Reader::new(bytes);
         let first = reader.varint_usize()?;
         let above = match CODES.get(first & ((1 << CODE_BITS) - 1)) {
             Some(&above) => above,
             None => reader.varint_signed()?,
         };
-        Ok((first >> CODE_BITS, above))
-    }
-
-    #[inline]
-    fn advance(&mut self) {
-        self.next = None;
-        if self.left == 0 {
-            return;
-        }
-        self.left -= 1;
-        // `parse` has read the same bytes: it cannot fail.
-        if let Ok((gap, above)) = Self::one(&mut self.reader) {
-            let position = self.floor + gap;
-            self.floor = position + 1;
-            self.next = Some((position, (above as u64) << self.width));
-        }
-    }
-
-    /// Adds the patches that fall into `words`, whose first has index `first`. Words behind those
-    /// Adds the patches that fall into `words`, whose first has index `first`. What is before a patch
-    /// already added is left alone.
-    pub(crate) fn apply(&mut self, first: usize, words: &mut [u64]) {
-        while let Some((position, above)) = self.next {
-            match position.checked_sub(first).and_then(|at| words.get_mut(at)) {
-                Some(word) => *word = word.wrapping_add(above),
-                None => return,
-            }
-            self.advance();
-        }
+        Ok((first >> CODE_BITS, above, reader.rest()))
     }
 }

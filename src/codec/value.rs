@@ -75,14 +75,14 @@ pub fn decode_with(isa: Isa, bytes: &[u8], out: &mut [f64]) -> Result<usize, Err
             let bits = reader.u64_le()?;
             out.fill(bits);
         }
-        1 => Column::parse(&mut reader, count)?.decode(isa, Sink::Decimal(exponent), out),
+        1 => Column::parse(&mut reader, count)?.decode(isa, Sink::Decimal(exponent), out)?,
         2 => {
             let near = Column::parse(&mut reader, count)?;
             let ulps = Column::parse(&mut reader, count)?;
-            near.decode(isa, Sink::Decimal(exponent), out);
-            ulps.decode(isa, Sink::Ulp, out);
+            near.decode(isa, Sink::Decimal(exponent), out)?;
+            ulps.decode(isa, Sink::Ulp, out)?;
         }
-        _ => Column::parse(&mut reader, count)?.decode(isa, Sink::Ordered, out),
+        _ => Column::parse(&mut reader, count)?.decode(isa, Sink::Ordered, out)?,
     }
     if let Some(exceptions) = exceptions {
         exceptions.apply(out);

@@ -99,6 +99,16 @@ pub struct Appeared {
     pub kind: MetricKind,
 }
 
+/// A line of the page that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeriesLine<'a> {
+    pub slot: u32,
+    /// See [`crate::key::decode`].
+    pub key: &'a [u8],
+    pub kind: MetricKind,
+    pub is_stamped: bool,
+}
+
 /// A sample with a timestamp of its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stamped {
@@ -170,6 +180,8 @@ struct Walk {
     free_taken: usize,
     slot_count: u32,
     used_table: bool,
+    /// Lines before the one that is read on the slow path.
+    samples_so_far: u32,
 }
 
 /// Both pages and where in them the walk stands: always between two lines.
@@ -202,7 +214,8 @@ impl PageReader {
 
     /// Reads `page` as the successor of the page that `cache` holds, and leaves the old page's buffer in `page`.
     ///
-    /// On an error the cache is as it was and `page` is untouched.
+    /// On an error the cache is as it was, `page` is untouched, and [`PageReader::changes`] tells only how many
+    /// samples came before it.
     pub fn read(&mut self, cache: &mut PageCache, page: &mut Vec<u8>) -> Result<&Changes, Error> {
         if page.len() > PAGE_BYTES_MAX {
             return Err(Error::PageTooLarge { bytes: page.len() });
@@ -211,7 +224,9 @@ impl PageReader {
         let end = match self.walk.run(cache, page, self.mismatch) {
             Ok(end) => end,
             Err(e) => {
+                let before = self.walk.samples_so_far;
                 self.walk.undo(cache);
+                self.walk.changes.samples = before;
                 return Err(e);
             }
         };
@@ -261,13 +276,19 @@ impl PageCache {
         })
     }
 
-    /// The raw key of every line with its slot, and whether it has an explicit timestamp.
-    pub fn series(&self) -> impl Iterator<Item = (u32, &[u8], bool)> {
+    /// Every line but repeated ones, with what is needed to read its labels.
+    pub fn series(&self) -> impl Iterator<Item = SeriesLine<'_>> {
         let mut at = 0;
+        let mut kind = MetricKind::Unknown;
         self.lines.iter().filter_map(move |l| {
             let start = at + l.skip as usize;
+            if l.skip > 0 {
+                kind = last_kind(&self.page, at..start).unwrap_or(kind);
+            }
             at += l.len();
-            (l.slot & REPEATED == 0).then(|| (l.slot(), key_of(&self.page, start, l.key), l.is_stamped()))
+            let key = key_of(&self.page, start, l.key);
+            let line = SeriesLine { slot: l.slot(), key, kind, is_stamped: l.is_stamped() };
+            (l.slot & REPEATED == 0).then_some(line)
         })
     }
 
@@ -318,6 +339,13 @@ fn comments(page: &[u8], gap: Range<usize>) -> impl Iterator<Item = Event<'_>> {
             _ => None,
         }
     })
+}
+
+/// The kind of the last TYPE line of a stretch.
+fn last_kind(page: &[u8], gap: Range<usize>) -> Option<MetricKind> {
+    let kinds =
+        comments(page, gap).filter_map(|e| if let Event::Type { kind, .. } = e { Some(kind) } else { None });
+    kinds.last()
 }
 
 /// Value and timestamp of a line that was accepted.
@@ -472,6 +500,7 @@ impl Walk {
     #[inline(never)]
     fn read_line(&mut self, cache: &mut PageCache, place: &mut Place<'_>) -> Result<Option<usize>, Error> {
         let boundary = place.at_new;
+        self.samples_so_far = if self.is_rebuilding { self.next.len() } else { place.line } as u32;
         let same_to = boundary + (place.same_to - place.at_old);
         let mut parser = Parser::resume(place.new, boundary, MetricKind::Unknown);
         let mut kind = None;
@@ -649,12 +678,9 @@ impl Walk {
         let mut end = at;
         for line in self.next[known..].iter().rev() {
             let start = end - line.len();
-            let last = (line.skip > 0).then(|| {
-                comments(page, start..start + line.skip as usize)
-                    .filter_map(|e| if let Event::Type { kind, .. } = e { Some(kind) } else { None })
-                    .last()
-            });
-            if let Some(Some(found)) = last {
+            if line.skip > 0
+                && let Some(found) = last_kind(page, start..start + line.skip as usize)
+            {
                 kind = found;
                 break;
             }

@@ -47,6 +47,15 @@ fn tell(page: &[u8]) -> Result<Told, Error> {
     Ok(told)
 }
 
+fn samples_before_error(page: &[u8]) -> u32 {
+    let mut parser = Parser::new(page);
+    let mut n = 0;
+    while let Ok(Some(event)) = parser.next_event() {
+        n += u32::from(matches!(event, Event::Sample(_)));
+    }
+    n
+}
+
 /// A consumer that believes every change, with the promises that are made to it.
 struct Follower {
     cache: PageCache,
@@ -82,6 +91,7 @@ impl Follower {
             Err(e) => {
                 assert_eq!(self.reader.read(&mut self.cache, &mut bytes).map(|_| ()), Err(e));
                 assert_eq!(bytes, page, "a refused page is handed back");
+                assert_eq!(self.reader.changes().samples, samples_before_error(page));
                 self.compare(&self.last);
             }
         }
@@ -139,9 +149,12 @@ impl Follower {
         assert_eq!(held, told.row);
         let live: HashSet<_> = self.names.iter().flatten().cloned().collect();
         assert_eq!(live, told.kinds.keys().cloned().collect());
-        for (slot, key, _) in self.cache.series() {
-            assert_eq!(self.names[slot as usize].as_deref(), Some(key));
+        let mut kinds = HashMap::new();
+        for line in self.cache.series() {
+            assert_eq!(self.names[line.slot as usize].as_deref(), Some(line.key));
+            kinds.entry(line.key.to_vec()).or_insert(line.kind);
         }
+        assert_eq!(kinds, told.kinds);
         let stamped: Vec<_> = self
             .cache
             .stamped()

@@ -38,7 +38,7 @@ impl Matcher {
     pub fn new(op: MatchOp, name: impl Into<String>, value: impl Into<String>) -> Result<Self, RegexError> {
         let value = value.into();
         let regex = match op {
-            MatchOp::Regex | MatchOp::NotRegex => Some(Regex::new(&value)?),
+            MatchOp::Regex | MatchOp::NotRegex => Some(Regex::of_matcher(&value)?),
             MatchOp::Equal | MatchOp::NotEqual => None,
         };
         Ok(Matcher { name: name.into(), op, value, regex })
@@ -88,5 +88,21 @@ impl fmt::Display for Matcher {
         out.push_str(self.op.text());
         push_quoted(&mut out, &self.value);
         f.write_str(&out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_expression_is_quoted_as_written() {
+        for (text, want) in [
+            ("a(b", "error parsing regexp: missing closing ): `a(b`"),
+            ("a)|(b", "error parsing regexp: unexpected ): `a)|(b`"),
+        ] {
+            let got = Matcher::new(MatchOp::Regex, "n", text).map_err(|e| e.to_string());
+            assert_eq!(got.map(|_| ()), Err(want.to_owned()));
+        }
     }
 }

@@ -76,6 +76,13 @@ impl Regex {
         Ok(Regex(Arc::new(Compiled { shape, engine, capturing, hir, free, names: whole.names, prefix })))
     }
 
+    /// As Prometheus's matchers compile: the expression must stand by itself before it is anchored, and
+    /// errors quote it without its anchors.
+    pub fn of_matcher(pattern: &str) -> Result<Self, RegexError> {
+        parse::parse(pattern, Flags::DOT_NEWLINE).map_err(|e| RegexError(e.text()))?;
+        Regex::new(pattern)
+    }
+
     pub fn matches(&self, text: &str) -> bool {
         match &self.0.shape {
             Shape::Set(set) => match set.as_slice() {

@@ -2,16 +2,14 @@
 //!
 //! A panic in any task ends the process: half a shard is worse than none, and the log makes a restart cheap.
 
-use std::any::Any;
 use std::cell::OnceCell;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::mpsc;
+use std::sync::{Arc, Once, mpsc};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -82,8 +80,10 @@ const PREEMPT_TIMER: Duration = Duration::from_millis(1);
 /// Each idle socket holds an armed poll, and the kernel's cancel table has a sixteenth as many buckets: with
 /// 1 000 sockets and the default of 128, walking that table was 18 % of all CPU.
 const RING_DEPTH: usize = 4096;
-/// Tells how long a stopping shard waits for those inside its gate.
+/// How long a stopping shard waits for those inside its gate.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
+/// Expressions nest and futures are moved on the stack; only what is touched is ever real memory.
+const STACK: usize = 8 << 20;
 /// How often a shard publishes its busy time.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 
@@ -162,6 +162,7 @@ impl<T: 'static, M: Send + 'static> Machine<T, M> {
         Fut: Future<Output = Result<Rc<T>, Failure>> + 'static,
         D: Fn(&Rc<T>, M) + Clone + Send + 'static,
     {
+        end_on_panic();
         let ground = probe::probe()?;
         let cpus = ground.choose(&settings.cpus)?;
         let shards = settings.shards.max(1);
@@ -197,6 +198,7 @@ impl<T: 'static, M: Send + 'static> Machine<T, M> {
             let (factory, deliver) = (factory.clone(), deliver.clone());
             let handle = std::thread::Builder::new()
                 .name(format!("shard-{shard}"))
+                .stack_size(STACK)
                 .spawn(move || seat.run(receiver, factory, deliver))
                 .map_err(|e| Error::Start { shard, reason: e.to_string() })?;
             threads.push(ShardThread { port, counters, handle });
@@ -285,8 +287,8 @@ impl<T: 'static, M: Send + 'static> Seat<T, M> {
         match self.executor() {
             Ok(executor) => {
                 let body = AssertUnwindSafe(|| executor.run(self.live(receiver, factory, deliver)));
-                if let Err(panic) = catch_unwind(body) {
-                    die(&format!("shard {shard}"), &*panic);
+                if catch_unwind(body).is_err() {
+                    die(&format!("shard {shard} panicked"));
                 }
             }
             Err(reason) => {
@@ -385,7 +387,7 @@ impl<T: 'static, M: Send + 'static> Seat<T, M> {
             rng: Rng::seeded(self.settings.seed).fork(u64::from(self.shard)),
             gate: gate.clone(),
         };
-        // As a task of its own, so that it is shielded and accounted like any other.
+        // As a task of its own, so that it is accounted like any other.
         let built = spawn(TaskClass::Ingest, factory(context)).await;
         built.map_err(|e| Error::Start { shard: self.shard, reason: e.to_string() })
     }
@@ -487,21 +489,18 @@ impl<R> Future for Task<R> {
 pub fn spawn<R: 'static>(class: TaskClass, future: impl Future<Output = R> + 'static) -> Task<R> {
     let Some(local) = local::current() else { panic!("a {} task spawned outside a shard", class.name()) };
     let queue: TaskQueueHandle = local.queues[class as usize];
-    let (shard, counters) = (local.shard, local.counters.clone());
-    let shielded = async move {
+    let counters = local.counters.clone();
+    let accounted = async move {
         let mut future = pin!(future);
         poll_fn(move |cx| {
             counters.enter(class);
-            match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-                Ok(polled) => polled,
-                Err(panic) => die(&format!("a {} task of shard {shard}", class.name()), &*panic),
-            }
+            future.as_mut().poll(cx)
         })
         .await
     };
-    match glommio::spawn_local_into(shielded, queue) {
+    match glommio::spawn_local_into(accounted, queue) {
         Ok(inner) => Task { inner },
-        Err(error) => panic!("the {} queue of shard {shard} is gone: {}", class.name(), io_error(error)),
+        Err(error) => panic!("the {} queue of this shard is gone: {}", class.name(), io_error(error)),
     }
 }
 
@@ -525,11 +524,25 @@ pub fn pulse() -> Option<Pulse> {
     local::current().map(|local| local.pulse.clone())
 }
 
-/// Says what broke and ends the process without unwinding further.
-fn die(who: &str, panic: &(dyn Any + Send)) -> ! {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    tracing::error!("{who} panicked: {text}; ending the process");
-    eprintln!("systole: {who} panicked: {text}; ending the process");
+/// Has a panic on a shard end the process where it happens: unwinding would run destructors that answer others as
+/// if all were well. Panics elsewhere are left to whoever minds them.
+fn end_on_panic() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            before(panic);
+            if let Some(local) = local::current() {
+                let class = local.counters.last_class().map_or("no", TaskClass::name);
+                die(&format!("a {class} task of shard {} panicked: {panic}", local.shard));
+            }
+        }));
+    });
+}
+
+/// Says what broke and ends the process.
+fn die(what: &str) -> ! {
+    tracing::error!("{what}; ending the process");
+    eprintln!("systole: {what}; ending the process");
     std::process::abort();
 }

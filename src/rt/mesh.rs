@@ -24,6 +24,7 @@ use crate::rt::pulse::{Next, Pulse};
 use crate::rt::reply::{self, Answer, Replier};
 
 type Job<T> = Box<dyn FnOnce(&Rc<T>) + Send>;
+type Deliver<T, M> = Box<dyn Fn(&Rc<T>, M)>;
 
 /// A handle to all shards: `T` is what each keeps, `M` what they tell each other.
 pub struct Mesh<T, M> {
@@ -219,7 +220,7 @@ pub(crate) struct MailRoom<T, M> {
     loaded: Cell<bool>,
     resident: OnceCell<Rc<T>>,
     arrived: Signal,
-    deliver: Box<dyn Fn(&Rc<T>, M)>,
+    deliver: Deliver<T, M>,
 }
 
 impl<T: 'static, M: Send + 'static> MailRoom<T, M> {
@@ -356,6 +357,8 @@ impl<T: 'static, M: Send + 'static> MailRoom<T, M> {
         if !self.loaded.replace(false) {
             return true;
         }
-        (0..self.shared.mailboxes.len() as u32).fold(true, |done, shard| self.flush(shard) && done)
+        // A full ring must not keep the mail of the others.
+        let shards = 0..self.shared.mailboxes.len() as u32;
+        shards.filter(|shard| !self.flush(*shard)).count() == 0
     }
 }

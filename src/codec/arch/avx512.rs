@@ -176,7 +176,7 @@ unsafe fn run<const SHAPE: u8, const SINK: u8>(
         // SAFETY: the group's `width` bytes lie before `packed_bytes(count, width)`, which the
         // caller promised; masked bytes are not touched. Its eight words lie in `out`.
         unsafe {
-            let packed = _mm512_maskz_loadu_epi8(load, bytes.add(group * group_bytes).cast());
+            let packed = load_bytes(load, bytes.add(group * group_bytes));
             let values = sums.next::<SHAPE>(unpack.split(packed));
             let place = out.as_mut_ptr().add(group * 8).cast();
             let near = if SINK == ULP { _mm512_loadu_si512(place) } else { values };
@@ -195,7 +195,7 @@ unsafe fn run<const SHAPE: u8, const SINK: u8>(
         let store = (1u8 << rest) - 1;
         // SAFETY: as above, with the bytes and words of the last `rest` values only.
         unsafe {
-            let packed = _mm512_maskz_loadu_epi8(load, bytes.add(full * group_bytes).cast());
+            let packed = load_bytes(load, bytes.add(full * group_bytes));
             let values = sums.next::<SHAPE>(unpack.split(packed));
             let place = out.as_mut_ptr().add(full * 8).cast();
             let near = if SINK == ULP { _mm512_maskz_loadu_epi64(store, place) } else { values };
@@ -207,6 +207,20 @@ unsafe fn run<const SHAPE: u8, const SINK: u8>(
         }
     }
     ramp
+}
+
+/// # Safety
+/// The bytes that `mask` names can be read.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn load_bytes(mask: u64, bytes: *const u8) -> __m512i {
+    // PERF: a load with nothing to load, from an address that is not mapped (an empty slice's), costs
+    // a fault's microcode though it cannot fault; columns of width 0 do that.
+    if mask == 0 {
+        return _mm512_setzero_si512();
+    }
+    // SAFETY: promised by the caller; bytes that are masked out are not touched.
+    unsafe { _mm512_maskz_loadu_epi8(mask, bytes.cast()) }
 }
 
 #[inline]

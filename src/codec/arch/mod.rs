@@ -141,10 +141,19 @@ impl Isa {
         self.decode(Shape::Line, Sink::Int, Source::Packed { bytes: packed, width }, ramp, out);
     }
 
-    /// Fills `out` with one value.
+    /// Fills `out` with one value; adds it where the sink adds.
     pub(crate) fn fill(self, value: i64, sink: Sink, out: &mut [u64]) {
-        let ramp = Ramp { value, delta: 0, step: 0, shift: 0 };
-        self.decode(Shape::Line, sink, Source::Packed { bytes: &[], width: 0 }, ramp, out);
+        let word = match sink {
+            Sink::Int => value as u64,
+            Sink::Decimal(exponent) => (value as f64 / POWERS_OF_TEN[usize::from(exponent)]).to_bits(),
+            Sink::Ordered => order(value) as u64,
+            Sink::Ulp => {
+                let ramp = Ramp { value, delta: 0, step: 0, shift: 0 };
+                self.decode(Shape::Line, sink, Source::Packed { bytes: &[], width: 0 }, ramp, out);
+                return;
+            }
+        };
+        out.fill(word);
     }
 
     /// Decodes `out.len()` values; returns where the sums stand behind them.

@@ -3,8 +3,9 @@
 //! `cargo bench -p exposition`: needs `data/recordings` (see `SYSTOLE_SHARED`). Pages come from many targets in
 //! turn, so that they are not in the nearest cache, as on a busy shard.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use criterion::measurement::{Measurement, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use exposition::page::{PageCache, PageReader};
 use exposition::scan;
@@ -52,12 +53,12 @@ fn read_rounds(pages: &[Vec<u8>], reader: &mut PageReader, rounds: u64) -> Durat
             buffer.clear();
             buffer.reserve_exact(page.len());
             buffer.extend_from_slice(page);
-            let start = Instant::now();
+            let start = WallTime.start();
             let result = reader.read(cache, buffer);
             assert!(result.is_ok());
             // The first page, and the jump from the recording's end to its start, are not steady work.
             if k > 0 && !(k + j).is_multiple_of(pages.len()) {
-                spent += start.elapsed();
+                spent += WallTime.end(start);
                 done += 1;
                 if done == rounds {
                     return spent;
@@ -91,9 +92,9 @@ fn parse(c: &mut Criterion) {
                 for i in 0..n {
                     let mut page = pages[i as usize % pages.len()].clone();
                     let mut cache = PageCache::new();
-                    let start = Instant::now();
+                    let start = WallTime.start();
                     assert!(reader.read(&mut cache, &mut page).is_ok());
-                    spent += start.elapsed();
+                    spent += WallTime.end(start);
                 }
                 spent
             });

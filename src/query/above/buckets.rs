@@ -76,10 +76,9 @@ impl Evaluator<'_> {
                 Ok(vec![Question::Quantile { q, label: None, span: args[0].span }])
             }
             Function::HistogramQuantiles => {
-                let label = self.text(&args[1])?;
-                if label.is_empty() || label.contains('\u{fffd}') {
-                    return Err(Error::Execution(format!("invalid label name {}", model::quote::quoted(&label))));
-                }
+                let label = self
+                    .label_name(&args[1])
+                    .map_err(|name| Error::Execution(format!("invalid label name {name}")))?;
                 let mut questions = Vec::with_capacity(args.len() - 2);
                 for a in &args[2..] {
                     let q = self.column(a, steps).await?;

@@ -7,7 +7,7 @@ use crate::query::Error;
 use crate::query::above::{Evaluator, seconds};
 use crate::query::exec::elementwise::{go_max, go_min};
 use crate::query::frame::{Frame, Row, Steps, is_absent};
-use crate::query::plan::logical::{Kind, Node, Selector};
+use crate::query::plan::logical::{Node, Selector};
 use crate::query::plan::physical::{Map, is_elementwise};
 
 impl Evaluator<'_> {
@@ -132,12 +132,4 @@ pub(super) fn check_modifiers(function: Function, selector: &Selector) -> Result
     }
     let name = function.name();
     Err(Error::Execution(format!("{modifier} modifier can only be used with: {names} - not with {name}")))
-}
-
-/// A string argument as it was written, quoted.
-pub(super) fn quoted_literal(node: &Node) -> String {
-    match &node.kind {
-        Kind::Text(t) => model::quote::quoted(t),
-        _ => String::new(),
-    }
 }

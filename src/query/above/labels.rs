@@ -1,7 +1,8 @@
 //! `label_replace` and `label_join`: they work on whole series, whatever the step.
 
+use std::sync::Arc;
+
 use model::labels::METRIC_NAME;
-use model::quote::quoted;
 use model::regex::Regex;
 
 use crate::query::Error;
@@ -12,11 +13,11 @@ use crate::query::plan::logical::Node;
 impl Evaluator<'_> {
     pub(super) async fn label_replace(&mut self, args: &[Node], steps: Steps) -> Result<Vec<Row>, Error> {
         let text = |i: usize| self.text(&args[i]);
-        let (target, template, source, pattern) = (text(1)?, text(2)?, text(3)?, text(4)?);
+        let (template, source, pattern) = (text(2)?, text(3)?, text(4)?);
         let regex = Regex::new(&pattern).map_err(|_| {
             Error::Execution(format!("invalid regular expression in label_replace(): {pattern}"))
         })?;
-        check_name(&target, "destination", "label_replace")?;
+        let target = self.named(&args[1], "destination", "label_replace")?;
         let mut rows = self.rows(&args[0], steps).await?;
         for row in &mut rows {
             let Some(captures) = regex.captures(row.labels.value_or_empty(&source)) else { continue };
@@ -28,14 +29,12 @@ impl Evaluator<'_> {
     }
 
     pub(super) async fn label_join(&mut self, args: &[Node], steps: Steps) -> Result<Vec<Row>, Error> {
-        let (target, separator) = (self.text(&args[1])?, self.text(&args[2])?);
+        let separator = self.text(&args[2])?;
         let mut sources = Vec::with_capacity(args.len() - 3);
         for a in &args[3..] {
-            let name = self.text(a)?;
-            check_name(&name, "source", "label_join")?;
-            sources.push(name);
+            sources.push(self.named(a, "source", "label_join")?);
         }
-        check_name(&target, "destination", "label_join")?;
+        let target = self.named(&args[1], "destination", "label_join")?;
         let mut rows = self.rows(&args[0], steps).await?;
         for row in &mut rows {
             let values: Vec<&str> = sources.iter().map(|s| row.labels.value_or_empty(s)).collect();
@@ -46,6 +45,13 @@ impl Evaluator<'_> {
         self.renamed(rows)
     }
 
+    fn named(&self, node: &Node, role: &str, function: &str) -> Result<Arc<str>, Error> {
+        self.label_name(node).map_err(|name| {
+            let name = name.trim_matches('"');
+            Error::Execution(format!("invalid {role} label name in {function}(): {name}"))
+        })
+    }
+
     /// Rows with new labels: those that have become one series are one row.
     fn renamed(&self, rows: Vec<Row>) -> Result<Vec<Row>, Error> {
         let (dropped, kept): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|r| r.drop_name);
@@ -53,14 +59,4 @@ impl Evaluator<'_> {
         out.extend(united(dropped)?);
         Ok(out)
     }
-}
-
-/// Label names may hold any text, but some. Bytes that were not UTF-8 have become U+FFFD.
-fn check_name(name: &str, role: &str, function: &str) -> Result<(), Error> {
-    if name.is_empty() || name.contains('\u{fffd}') {
-        let name = quoted(name);
-        let name = name.trim_matches('"');
-        return Err(Error::Execution(format!("invalid {role} label name in {function}(): {name}")));
-    }
-    Ok(())
 }

@@ -58,10 +58,10 @@ impl Operation<'_> {
         self.matching.cardinality == Cardinality::OneToMany
     }
 
-    /// Values that stand in for a missing element of the "many" and of the "one" side.
+    /// Values that stand in for a missing element of the "many" and of the "one" side. Prometheus does not swap them
+    /// where it swaps the sides for `group_right`, so "left" always means the "many" side.
     fn fills(&self) -> (Option<f64>, Option<f64>) {
-        let fill = &self.matching.fill;
-        if self.swapped() { (fill.right, fill.left) } else { (fill.left, fill.right) }
+        (self.matching.fill.left, self.matching.fill.right)
     }
 
     pub(super) fn apply(

@@ -68,7 +68,7 @@ impl Evaluator<'_> {
     async fn frame(&mut self, node: &Node, steps: Steps) -> Result<Frame, Error> {
         match &node.kind {
             Kind::Number(v) => return Ok(Frame::Scalar(vec![*v; steps.count])),
-            Kind::Text(t) => return Ok(Frame::Text(t.clone())),
+            Kind::Text(_) => return self.text(node).map(Frame::Text),
             Kind::Once(inner) => return self.once(inner, steps).await,
             _ => {}
         }
@@ -269,11 +269,7 @@ impl Evaluator<'_> {
         };
         let Some(param) = &a.param else { return Ok(Some(fold)) };
         if a.op == Aggregator::CountValues {
-            let label = self.text(param)?;
-            if label.is_empty() || label.contains('\u{fffd}') {
-                return Err(Error::Execution(format!("invalid label name {}", call::quoted_literal(param))));
-            }
-            fold.label = label;
+            fold.label = self.label_name(param).map_err(|name| Error::Execution(format!("invalid label name {name}")))?;
             return Ok(Some(fold));
         }
         let column = self.column(param, steps).await?;
@@ -317,10 +313,25 @@ impl Evaluator<'_> {
         Ok((min != 0.0 || max != 0.0).then_some(capped))
     }
 
+    /// A string argument that names a label. Any UTF-8 text does, but not an empty one.
+    ///
+    /// Errors: the quoted string, where it does not.
+    pub(super) fn label_name(&self, node: &Node) -> Result<Arc<str>, String> {
+        let Kind::Text(bytes) = &node.kind else { return Err("\"\"".to_owned()) };
+        match std::str::from_utf8(bytes) {
+            Ok(name) if !name.is_empty() => Ok(Arc::from(name)),
+            _ => {
+                let mut quoted = String::new();
+                model::quote::push_quoted_bytes(&mut quoted, bytes);
+                Err(quoted)
+            }
+        }
+    }
+
     /// A string argument.
     pub(super) fn text(&self, node: &Node) -> Result<Arc<str>, Error> {
         match &node.kind {
-            Kind::Text(t) => Ok(t.clone()),
+            Kind::Text(t) => Ok(Arc::from(String::from_utf8_lossy(t))),
             Kind::Once(inner) => self.text(inner),
             _ => Err(Error::Execution("expected a string".into())),
         }

@@ -24,7 +24,7 @@ fn write_node(node: &Node, settings: &Settings, depth: usize, out: &mut String) 
     }
     let children: Vec<&Node> = match &node.kind {
         Kind::Number(v) => return line(out, depth, &model::float_text::format_f(*v)),
-        Kind::Text(t) => return line(out, depth, &model::quote::quoted(t)),
+        Kind::Text(t) => return line(out, depth, &model::quote::quoted(&String::from_utf8_lossy(t))),
         Kind::Vector(s) => return line(out, depth, &selector_text(s)),
         Kind::Range(s, range) => return line(out, depth, &range_text(s, *range)),
         Kind::Aggregate(a) => {

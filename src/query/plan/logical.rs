@@ -39,7 +39,8 @@ pub struct Node {
 #[derive(Clone, Debug)]
 pub enum Kind {
     Number(f64),
-    Text(Arc<str>),
+    /// Bytes: escapes may make what is not UTF-8.
+    Text(Arc<[u8]>),
     Vector(Selector),
     Range(Selector, i64),
     Subquery(Subquery),
@@ -149,7 +150,7 @@ impl Builder<'_> {
         let (kind, invariance) = match expr {
             Expr::Paren(p) => return self.node(&p.expr),
             Expr::Number(n) => (Kind::Number(n.value), Invariance::Literal),
-            Expr::String(s) => (Kind::Text(Arc::from(s.text().as_ref())), Invariance::Literal),
+            Expr::String(s) => (Kind::Text(s.value.clone()), Invariance::Literal),
             Expr::Vector(v) => self.vector(v)?,
             Expr::Matrix(m) => {
                 let (selector, invariance) = self.selector(&m.selector)?;

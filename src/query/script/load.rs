@@ -78,11 +78,15 @@ pub(super) fn histogram(h: &HistogramText) -> FloatHistogram {
     }
 }
 
-/// What a store knows of the reset between two histograms that it keeps one after the other.
+/// What a store says of the reset between two histograms that it keeps one after the other. After a reset it begins a
+/// new chunk, and of the first sample of a chunk it says nothing: the chunk before may be gone.
 fn stored_hint(previous: Option<&FloatHistogram>, h: &FloatHistogram) -> CounterResetHint {
     use CounterResetHint::{Gauge, NotReset, Reset, Unknown};
-    if matches!(h.counter_reset_hint, Gauge | Reset) {
-        return h.counter_reset_hint;
+    if h.counter_reset_hint == Reset {
+        return Unknown;
+    }
+    if h.counter_reset_hint == Gauge {
+        return Gauge;
     }
     let Some(p) = previous.filter(|p| p.counter_reset_hint != Gauge) else { return Unknown };
     if h.is_stale() {
@@ -92,7 +96,7 @@ fn stored_hint(previous: Option<&FloatHistogram>, h: &FloatHistogram) -> Counter
         return Unknown;
     }
     if h.count < p.count {
-        return Reset;
+        return Unknown;
     }
     let same_layout = h.schema == p.schema
         && h.zero_threshold == p.zero_threshold
@@ -101,12 +105,15 @@ fn stored_hint(previous: Option<&FloatHistogram>, h: &FloatHistogram) -> Counter
         return Unknown;
     }
     let blank = |x: &FloatHistogram| FloatHistogram { counter_reset_hint: Unknown, ..x.clone() };
-    if blank(h).detect_reset(&blank(p)) { Reset } else { NotReset }
+    if blank(h).detect_reset(&blank(p)) { Unknown } else { NotReset }
 }
 
 pub(super) fn load(data: &mut Local, load: &Load) -> Result<(), String> {
-    for series in &load.series {
-        load_series(data, load, series)?;
+    for (i, series) in load.series.iter().enumerate() {
+        // A line replaces earlier ones of the same series.
+        if load.series[i + 1..].iter().all(|later| later.labels != series.labels) {
+            load_series(data, load, series)?;
+        }
     }
     if load.with_nhcb { load_custom_buckets(data, load) } else { Ok(()) }
 }

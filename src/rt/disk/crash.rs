@@ -63,8 +63,13 @@ struct Names {
 struct Image {
     live: Vec<u8>,
     durable: Vec<u8>,
-    /// Writes since the last sync, in order.
-    unsynced: Vec<(usize, Vec<u8>)>,
+    /// What has changed since the last sync, in order.
+    unsynced: Vec<Change>,
+}
+
+enum Change {
+    Write(usize, Vec<u8>),
+    Cut(usize),
 }
 
 /// What a torn write may be torn at: the sector, the least a device writes whole.
@@ -178,6 +183,12 @@ impl State {
     }
 
     fn create(&mut self, path: &Path) -> u64 {
+        if let Some((id, image)) =
+            self.live.files.get(path).and_then(|id| Some((*id, self.files.get_mut(id)?)))
+        {
+            image.cut(0);
+            return id;
+        }
         let id = self.next_file;
         self.next_file += 1;
         self.files.insert(id, Image::default());
@@ -240,7 +251,12 @@ impl State {
 impl Image {
     fn write(&mut self, at: usize, bytes: &[u8]) {
         put(&mut self.live, at, bytes);
-        self.unsynced.push((at, bytes.to_vec()));
+        self.unsynced.push(Change::Write(at, bytes.to_vec()));
+    }
+
+    fn cut(&mut self, size: usize) {
+        self.live.resize(size, 0);
+        self.unsynced.push(Change::Cut(size));
     }
 
     fn sync(&mut self) {
@@ -251,12 +267,15 @@ impl Image {
     fn torn(&self, rng: &mut Rng) -> Vec<u8> {
         let mut bytes = self.durable.clone();
         let torn = rng.below(self.unsynced.len() as u64 + 1) as usize;
-        for (number, (at, written)) in self.unsynced.iter().enumerate() {
-            if number == torn {
-                let sectors = rng.below((written.len() / SECTOR) as u64 + 1) as usize;
-                put(&mut bytes, *at, &written[..sectors * SECTOR]);
-            } else if rng.chance(0.5) {
-                put(&mut bytes, *at, written);
+        for (number, change) in self.unsynced.iter().enumerate() {
+            match change {
+                Change::Write(at, written) if number == torn => {
+                    let sectors = rng.below((written.len() / SECTOR) as u64 + 1) as usize;
+                    put(&mut bytes, *at, &written[..sectors * SECTOR]);
+                }
+                Change::Write(at, written) if rng.chance(0.5) => put(&mut bytes, *at, written),
+                Change::Cut(size) if rng.chance(0.5) => bytes.resize(*size, 0),
+                _ => {}
             }
         }
         bytes
@@ -291,8 +310,8 @@ impl Disk for CrashDisk {
         Box::pin(async move {
             let create = |state: &mut State| Ok(state.create(&beside));
             let id = disk.change("write", &beside, create).await?;
-            disk.change("write", &beside, |state| Ok(state.image(id)?.write(0, &bytes))).await?;
-            disk.change("sync", &beside, |state| Ok(state.image(id)?.sync())).await?;
+            disk.change("write", &beside, |state| state.image(id).map(|i| i.write(0, &bytes))).await?;
+            disk.change("sync", &beside, |state| state.image(id).map(Image::sync)).await?;
             disk.rename(&beside, &path).await?;
             match path.parent() {
                 Some(dir) => disk.sync_dir(dir).await,
@@ -387,10 +406,7 @@ impl File for CrashFile {
     }
 
     fn sync(&self) -> Io<'_, ()> {
-        self.disk.change("sync", &self.path, |state| {
-            state.image(self.id)?.sync();
-            Ok(())
-        })
+        self.disk.change("sync", &self.path, |state| state.image(self.id).map(Image::sync))
     }
 
     fn preallocate(&self, _size: u64) -> Io<'_, ()> {
@@ -399,13 +415,130 @@ impl File for CrashFile {
 
     fn truncate(&self, size: u64) -> Io<'_, ()> {
         self.disk.change("truncate", &self.path, |state| {
-            let image = state.image(self.id)?;
-            image.live.resize(size as usize, 0);
-            Ok(())
+            state.image(self.id).map(|image| image.cut(size as usize))
         })
     }
 
     fn close(self: Rc<Self>) -> Io<'static, ()> {
         Box::pin(ready(Ok(())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::block_on;
+
+    fn path(name: &str) -> PathBuf {
+        Path::new("data").join(name)
+    }
+
+    fn block(byte: u8) -> Buffer {
+        let mut buffer = Buffer::zeroed(4096);
+        buffer.fill(byte);
+        buffer
+    }
+
+    /// Writes 1, syncs, writes 2, with the name made durable first.
+    fn written() -> CrashDisk {
+        let disk = CrashDisk::new();
+        block_on(async {
+            disk.create_dir(&path("")).await.expect("create");
+            let file = disk.open(&path("log"), Mode::Create).await.expect("open");
+            disk.sync_dir(&path("")).await.expect("sync directory");
+            file.write_at(block(1), 0).await.expect("write");
+            file.sync().await.expect("sync");
+            file.write_at(block(2), 4096).await.expect("write");
+        });
+        disk
+    }
+
+    fn content(disk: &CrashDisk, name: &str) -> Option<Vec<u8>> {
+        block_on(disk.read(&path(name))).ok()
+    }
+
+    #[test]
+    fn a_power_cut_leaves_what_was_synced_and_a_kill_leaves_all() {
+        let disk = written();
+        assert_eq!(content(&disk.crash(Crash::Power), "log"), Some(vec![1; 4096]));
+        let all = [vec![1; 4096], vec![2; 4096]].concat();
+        assert_eq!(content(&disk.crash(Crash::Kill), "log"), Some(all));
+    }
+
+    #[test]
+    fn a_torn_write_ends_at_a_sector_and_spares_what_was_synced() {
+        let disk = written();
+        let mut lengths: Vec<usize> = Vec::new();
+        for seed in 0..64 {
+            let bytes = content(&disk.crash(Crash::Torn(seed)), "log").expect("the log");
+            assert_eq!((&bytes[..4096], bytes.len() % SECTOR), (&[1u8; 4096][..], 0));
+            lengths.push(bytes.len());
+        }
+        lengths.sort_unstable();
+        lengths.dedup();
+        assert!(lengths.len() > 4, "{lengths:?}");
+    }
+
+    #[test]
+    fn a_name_that_was_not_synced_is_gone() {
+        let disk = CrashDisk::new();
+        block_on(async {
+            let file = disk.open(&path("new"), Mode::Create).await.expect("open");
+            file.write_at(block(1), 0).await.expect("write");
+            file.sync().await.expect("sync");
+        });
+        assert_eq!(content(&disk.crash(Crash::Power), "new"), None);
+    }
+
+    #[test]
+    fn publishing_is_all_or_nothing_wherever_the_power_fails() {
+        for cut in 0.. {
+            let disk = CrashDisk::new();
+            block_on(disk.publish(&path("meta"), vec![1; 700])).expect("the first");
+            disk.fail_after(cut, Fault::PowerCut);
+            let done = block_on(disk.publish(&path("meta"), vec![2; 900])).is_ok();
+            for crash in [Crash::Power, Crash::Kill, Crash::Torn(cut)] {
+                let found = content(&disk.crash(crash), "meta").expect("one of them");
+                assert!(found == [1; 700] && !done || found == [2; 900], "cut {cut}, {crash:?}");
+            }
+            if done {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_stays_full_until_it_heals_and_an_error_comes_once() {
+        let disk = written();
+        let file = block_on(disk.open(&path("log"), Mode::Write)).expect("open");
+        disk.fail_after(1, Fault::Full);
+        assert!(block_on(file.write_at(block(3), 0)).is_ok());
+        for _ in 0..2 {
+            assert!(block_on(file.write_at(block(3), 0)).is_err_and(|e| e.is_full()));
+        }
+        disk.heal();
+        assert!(block_on(file.sync()).is_ok());
+        disk.fail_after(0, Fault::Io);
+        assert!(block_on(file.sync()).is_err_and(|e| !e.is_full()));
+        assert!(block_on(file.sync()).is_ok());
+    }
+
+    #[test]
+    fn a_renamed_directory_is_durable_with_its_parent() {
+        let disk = CrashDisk::new();
+        block_on(async {
+            disk.create_dir(&path("block.new")).await.expect("create");
+            let file = disk.open(&path("block.new/chunks"), Mode::Create).await.expect("open");
+            file.write_at(block(9), 0).await.expect("write");
+            file.sync().await.expect("sync");
+            disk.sync_dir(&path("block.new")).await.expect("sync inside");
+            disk.sync_dir(&path("")).await.expect("sync outside");
+            disk.rename(&path("block.new"), &path("block")).await.expect("rename");
+        });
+        assert_eq!(content(&disk.crash(Crash::Power), "block/chunks"), None);
+        assert!(content(&disk.crash(Crash::Power), "block.new/chunks").is_some());
+        block_on(disk.sync_dir(&path(""))).expect("sync outside");
+        assert!(content(&disk.crash(Crash::Power), "block/chunks").is_some());
+        assert_eq!(content(&disk.crash(Crash::Power), "block.new/chunks"), None);
     }
 }

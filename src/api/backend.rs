@@ -1,0 +1,166 @@
+//! What the front asks of the house: one trait object at the rim, made by the wiring.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use model::{Labels, Matcher, Timestamp};
+
+use crate::api::error::ApiError;
+use crate::query::value::Value;
+
+pub type Reply<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send>>;
+
+/// A question as the API poses it.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub text: String,
+    pub start: Timestamp,
+    pub end: Timestamp,
+    /// 0 for an instant query.
+    pub step: i64,
+    pub timeout: Option<Duration>,
+    pub lookback_ms: Option<i64>,
+    pub stats: Stats,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stats {
+    None,
+    Basic,
+    /// Per step too.
+    All,
+}
+
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub value: Value,
+    pub warnings: Vec<String>,
+    pub infos: Vec<String>,
+    /// The `stats` object as JSON, where it was asked for.
+    pub stats: Option<String>,
+}
+
+/// Which series a metadata question is about: any of the selectors, within a time range (inclusive).
+#[derive(Clone, Debug)]
+pub struct Scope {
+    pub selectors: Vec<Vec<Matcher>>,
+    pub start: Timestamp,
+    pub end: Timestamp,
+    /// Results wanted at most; 0 for all.
+    pub limit: usize,
+}
+
+/// Newest samples of series for `/federate`.
+#[derive(Clone, Debug)]
+pub struct FederatedSample {
+    pub labels: Labels,
+    pub time: Timestamp,
+    pub value: f64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct MetadataEntry {
+    pub metric: String,
+    pub kind: String,
+    pub help: String,
+    pub unit: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    Unknown,
+    Up,
+    Down,
+}
+
+#[derive(Clone, Debug)]
+pub struct ActiveTarget {
+    pub discovered_labels: Labels,
+    pub labels: Labels,
+    pub scrape_pool: String,
+    pub scrape_url: String,
+    pub last_error: String,
+    /// Wall clock in milliseconds; `None` before the first scrape.
+    pub last_scrape: Option<Timestamp>,
+    pub last_scrape_seconds: f64,
+    pub health: Health,
+    pub interval: String,
+    pub timeout: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct DroppedTarget {
+    pub discovered_labels: Labels,
+    pub scrape_pool: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Targets {
+    pub active: Vec<ActiveTarget>,
+    pub dropped: Vec<DroppedTarget>,
+    pub dropped_counts: Vec<(String, usize)>,
+}
+
+/// What `/api/v1/status/runtimeinfo` says, beside what the front knows itself.
+#[derive(Clone, Debug, Default)]
+pub struct RuntimeInfo {
+    pub start_ms: Timestamp,
+    pub now_ms: Timestamp,
+    pub working_directory: String,
+    pub hostname: String,
+    pub reload_succeeded: bool,
+    pub last_config_ms: Timestamp,
+    pub corruption_count: u64,
+    pub shard_count: usize,
+    pub storage_retention: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct NamedCount {
+    pub name: String,
+    pub value: u64,
+}
+
+/// What `/api/v1/status/tsdb` says.
+#[derive(Clone, Debug, Default)]
+pub struct TsdbStatus {
+    pub series_count: u64,
+    pub label_pair_count: u64,
+    pub chunk_count: u64,
+    pub min_time: Option<Timestamp>,
+    pub max_time: Option<Timestamp>,
+    pub series_by_metric: Vec<NamedCount>,
+    pub values_by_label: Vec<NamedCount>,
+    pub bytes_by_label: Vec<NamedCount>,
+    pub series_by_pair: Vec<NamedCount>,
+}
+
+pub trait Backend: Send + Sync + 'static {
+    fn now_ms(&self) -> Timestamp;
+    fn is_ready(&self) -> bool;
+    fn is_stopping(&self) -> bool;
+
+    fn query(&self, question: Question) -> Reply<Answer>;
+    fn series(&self, scope: Scope) -> Reply<Vec<Labels>>;
+    fn label_names(&self, scope: Scope) -> Reply<Vec<String>>;
+    fn label_values(&self, name: String, scope: Scope) -> Reply<Vec<String>>;
+    fn federate(&self, scope: Scope) -> Reply<Vec<FederatedSample>>;
+    fn metadata(&self) -> Reply<Vec<MetadataEntry>>;
+    fn targets(&self) -> Reply<Targets>;
+    fn tsdb_status(&self, limit: usize) -> Reply<TsdbStatus>;
+    /// The page for `/metrics`, text format 0.0.4.
+    fn metrics(&self) -> Reply<String>;
+
+    fn runtime_info(&self) -> RuntimeInfo;
+    fn config_yaml(&self) -> String;
+    fn scrape_pools(&self) -> Vec<String>;
+    /// The configuration of one pool as YAML.
+    fn scrape_pool_config(&self, pool: &str) -> Option<String>;
+    fn external_labels(&self) -> Vec<(String, String)>;
+    fn flags(&self) -> Vec<(String, String)>;
+    fn reload(&self) -> Reply<()>;
+    fn quit(&self) -> bool;
+    /// Notes an answered request, for `prometheus_http_requests_total` and its duration.
+    fn note_request(&self, handler: &'static str, status: u16, took: Duration, bytes: usize);
+}

@@ -1,0 +1,112 @@
+//! `/query`, `/query_range`, `/format_query`, `/parse_query`.
+
+use std::time::Duration;
+
+use axum::response::Response;
+
+use crate::api::backend::{Answer, Backend, Question, Stats};
+use crate::api::error::ApiError;
+use crate::api::params::{Params, parse_step};
+use crate::api::respond;
+use crate::query::value::Value;
+
+/// Points of one series that an answer may have.
+const STEPS_MAX: i64 = 11_000;
+
+pub async fn instant(backend: &dyn Backend, params: &Params) -> Result<Response, ApiError> {
+    let limit = params.limit()?;
+    let time = params.time_or("time", backend.now_ms())?;
+    ask(backend, params, time, time, 0, limit).await
+}
+
+pub async fn range(backend: &dyn Backend, params: &Params) -> Result<Response, ApiError> {
+    let limit = params.limit()?;
+    let (start, end) = (params.time("start")?, params.time("end")?);
+    if end < start {
+        return Err(ApiError::bad_parameter("end", "end timestamp must not be before start time"));
+    }
+    let step = params.duration("step")?;
+    if step <= 0 {
+        return Err(ApiError::bad_parameter(
+            "step",
+            "zero or negative query resolution step widths are not accepted. Try a positive integer",
+        ));
+    }
+    if (end - start) / step > STEPS_MAX {
+        return Err(ApiError::bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ));
+    }
+    ask(backend, params, start, end, step, limit).await
+}
+
+async fn ask(
+    backend: &dyn Backend,
+    params: &Params,
+    start: i64,
+    end: i64,
+    step: i64,
+    limit: usize,
+) -> Result<Response, ApiError> {
+    let timeout = match params.first("timeout") {
+        "" => None,
+        _ => Some(Duration::from_millis(params.duration("timeout")?.max(0) as u64)),
+    };
+    let lookback_ms = match params.first("lookback_delta") {
+        "" => None,
+        text => Some(
+            parse_step(text)
+                .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?,
+        ),
+    };
+    let (stats, stats_warning) = stats_of(params.first("stats"));
+    let question =
+        Question { text: params.first("query").to_owned(), start, end, step, timeout, lookback_ms, stats };
+    let mut answer = backend.query(question).await?;
+    answer.warnings.extend(stats_warning);
+    if limit > 0 && cut(&mut answer.value, limit) {
+        answer.warnings.push("results truncated due to limit".to_owned());
+    }
+    Ok(answered(&answer))
+}
+
+fn stats_of(text: &str) -> (Stats, Option<String>) {
+    match text {
+        "" => (Stats::None, None),
+        "true" => (Stats::Basic, None),
+        "all" => (Stats::All, None),
+        other => {
+            let value = model::quote::quoted(other);
+            let warning = format!(
+                "value {value} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
+            );
+            (Stats::Basic, Some(warning))
+        }
+    }
+}
+
+fn cut(value: &mut Value, limit: usize) -> bool {
+    match value {
+        Value::Vector(v) if v.len() > limit => v.truncate(limit),
+        Value::Matrix(m) if m.len() > limit => m.truncate(limit),
+        _ => return false,
+    }
+    true
+}
+
+fn answered(answer: &Answer) -> Response {
+    respond::success_with(
+        |j| {
+            j.object(|j| {
+                j.text_member("resultType", answer.value.type_text());
+                j.key("result");
+                j.value(&answer.value);
+                if let Some(stats) = &answer.stats {
+                    j.raw_member("stats", stats);
+                }
+            });
+        },
+        &answer.warnings,
+        &answer.infos,
+    )
+}

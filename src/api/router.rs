@@ -1,0 +1,236 @@
+//! The routes: which path is answered by whom, and what all answers share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use tokio::sync::Semaphore;
+
+use crate::api::backend::Backend;
+use crate::api::error::ApiError;
+use crate::api::params::{Params, unescaped};
+use crate::api::{federate, labels, lifecycle, query, respond, status, targets};
+use crate::rt::Clock;
+
+/// Form bodies: what Go's `ParseForm` takes.
+const FORM_BYTES_MAX: usize = 10 << 20;
+
+/// What the front is told at start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub lifecycle_enabled: bool,
+    /// Requests answered at one time; further ones wait.
+    pub requests_max: usize,
+    /// Host that the outside knows, for targets on loopback.
+    pub external_host: String,
+    pub lookback_ms: i64,
+}
+
+struct Front {
+    backend: Arc<dyn Backend>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    turns: Semaphore,
+}
+
+pub fn router(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>, settings: Settings) -> Router {
+    let turns = Semaphore::new(settings.requests_max);
+    let front = Arc::new(Front { backend, clock, settings, turns });
+    Router::new().fallback(answer).layer(DefaultBodyLimit::max(FORM_BYTES_MAX)).with_state(front)
+}
+
+/// A request, taken apart.
+struct Asked {
+    method: Method,
+    path: String,
+    params: Params,
+    headers: HeaderMap,
+}
+
+async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
+    let started = front.clock.now();
+    // The semaphore is never closed.
+    let _turn = front.turns.acquire().await;
+    let (parts, body) = request.into_parts();
+    let body = match read_form(&parts.method, body).await {
+        Ok(b) => b,
+        Err(r) => return r,
+    };
+    let asked = Asked {
+        method: parts.method,
+        path: parts.uri.path().to_owned(),
+        params: Params::parse(parts.uri.query().unwrap_or(""), &body),
+        headers: parts.headers,
+    };
+    let (handler, mut response) = route(&front, &asked).await;
+    let bytes = finish(&asked, &mut response).await;
+    let took = front.clock.now().since(started);
+    front.backend.note_request(handler, response.status().as_u16(), took, bytes);
+    response
+}
+
+async fn read_form(method: &Method, body: Body) -> Result<Bytes, Response> {
+    if method != Method::POST && method != Method::PUT {
+        return Ok(Bytes::new());
+    }
+    to_bytes(body, FORM_BYTES_MAX)
+        .await
+        .map_err(|e| respond::failure(&ApiError::bad_data(format!("error parsing form values: {e}"))))
+}
+
+/// Compresses the body and sets the headers that all answers have. Returns the body's size.
+async fn finish(asked: &Asked, response: &mut Response) -> usize {
+    let body = std::mem::replace(response.body_mut(), Body::empty());
+    let Ok(body) = to_bytes(body, usize::MAX).await else { return 0 };
+    let headers = response.headers_mut();
+    let body = respond::compressed(&asked.headers, headers, body.into());
+    if asked.path.starts_with("/api/") {
+        set_cors(&asked.headers, headers);
+    }
+    let bytes = body.len();
+    if asked.method != Method::HEAD {
+        *response.body_mut() = Body::from(body);
+    }
+    bytes
+}
+
+fn set_cors(request: &HeaderMap, headers: &mut HeaderMap) {
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    if request.get(header::ORIGIN).is_none() {
+        return;
+    }
+    for (name, value) in [
+        ("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, Origin"),
+        ("Access-Control-Allow-Methods", "GET, POST, OPTIONS"),
+        ("Access-Control-Allow-Origin", "*"),
+        ("Access-Control-Expose-Headers", "Date"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+fn empty(status: StatusCode) -> Response {
+    let mut r = Response::new(Body::empty());
+    *r.status_mut() = status;
+    r
+}
+
+fn not_allowed() -> Response {
+    respond::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
+}
+
+async fn route(front: &Front, asked: &Asked) -> (&'static str, Response) {
+    let backend = front.backend.as_ref();
+    let path = asked.path.as_str();
+    let is_get = asked.method == Method::GET || asked.method == Method::HEAD;
+    match path {
+        "/-/healthy" if is_get => return ("/-/healthy", lifecycle::healthy()),
+        "/-/reload" => {
+            let enabled = front.settings.lifecycle_enabled;
+            return ("/-/reload", lifecycle::reload(backend, &asked.method, enabled).await);
+        }
+        "/-/quit" => {
+            let enabled = front.settings.lifecycle_enabled;
+            return ("/-/quit", lifecycle::quit(backend, &asked.method, enabled));
+        }
+        "/metrics" if is_get => return ("/metrics", metrics(backend).await),
+        "/version" if is_get => return ("/version", status::version()),
+        _ => {}
+    }
+    if let Some(rest) = path.strip_prefix("/api/v1/") {
+        return api(front, asked, rest).await;
+    }
+    let is_ready = backend.is_ready();
+    match path {
+        "/-/ready" if is_get && is_ready => ("/-/ready", lifecycle::ready()),
+        "/federate" if is_get && is_ready => {
+            ("/federate", federate::federate(backend, &asked.params, front.settings.lookback_ms).await)
+        }
+        "/-/ready" | "/federate" if is_get => (path_of(path), lifecycle::not_ready(backend)),
+        _ => ("/", respond::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+    }
+}
+
+/// Handler names are few and known: a request's own path must not become a label value.
+fn path_of(path: &str) -> &'static str {
+    match path {
+        "/-/ready" => "/-/ready",
+        "/-/reload" => "/-/reload",
+        "/federate" => "/federate",
+        _ => "/",
+    }
+}
+
+async fn metrics(backend: &dyn Backend) -> Response {
+    match backend.metrics().await {
+        Ok(page) => respond::with_type(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8; escaping=values",
+            page.into_bytes(),
+        ),
+        Err(e) => respond::text(e.kind.status(), format!("{}\n", e.text)),
+    }
+}
+
+async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Response) {
+    let backend = front.backend.as_ref();
+    if asked.method == Method::OPTIONS {
+        return ("/api/v1", empty(StatusCode::NO_CONTENT));
+    }
+    if !backend.is_ready() {
+        return ("/api/v1", lifecycle::not_ready(backend));
+    }
+    let params = &asked.params;
+    let posts_too = asked.method == Method::GET || asked.method == Method::POST;
+    let gets = asked.method == Method::GET;
+    if let Some(name) = rest.strip_prefix("label/").and_then(|r| r.strip_suffix("/values")) {
+        let handler = "/api/v1/label/:name/values";
+        if !gets {
+            return (handler, not_allowed());
+        }
+        let name = unescaped(name.replace('+', "%2B").as_bytes());
+        return (handler, respond::of(labels::values(backend, &name, params).await));
+    }
+    let (handler, allowed): (&'static str, bool) = match rest {
+        "query" => ("/api/v1/query", posts_too),
+        "query_range" => ("/api/v1/query_range", posts_too),
+        "series" => ("/api/v1/series", posts_too),
+        "labels" => ("/api/v1/labels", posts_too),
+        "metadata" => ("/api/v1/metadata", gets),
+        "targets" => ("/api/v1/targets", gets),
+        "scrape_pools" => ("/api/v1/scrape_pools", gets),
+        "scrape_pools/config" => ("/api/v1/scrape_pools/config", gets),
+        "status/buildinfo" => ("/api/v1/status/buildinfo", gets),
+        "status/config" => ("/api/v1/status/config", gets),
+        "status/flags" => ("/api/v1/status/flags", gets),
+        "status/runtimeinfo" => ("/api/v1/status/runtimeinfo", gets),
+        "status/tsdb" => ("/api/v1/status/tsdb", gets),
+        _ => return ("/api/v1", respond::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+    };
+    if !allowed {
+        return (handler, not_allowed());
+    }
+    let response = match rest {
+        "query" => respond::of(query::instant(backend, params).await),
+        "query_range" => respond::of(query::range(backend, params).await),
+        "series" => respond::of(labels::series(backend, params).await),
+        "labels" => respond::of(labels::names(backend, params).await),
+        "metadata" => respond::of(labels::metadata(backend, params).await),
+        "targets" => respond::of(targets::targets(backend, params, &front.settings.external_host).await),
+        "scrape_pools" => targets::scrape_pools(backend),
+        "scrape_pools/config" => respond::of(targets::scrape_pool_config(backend, params)),
+        "status/buildinfo" => status::build_info(),
+        "status/config" => status::config(backend),
+        "status/flags" => status::flags(backend),
+        "status/runtimeinfo" => status::runtime_info(backend),
+        _ => respond::of(status::tsdb(backend, params).await),
+    };
+    (handler, response)
+}
+
+/// How long an orderly stop waits for answers under way.
+pub const DRAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,194 @@
+//! `storage`, `tracing` and `otlp`.
+
+use model::NameScheme;
+use model::quote::quoted;
+
+use crate::config::Retention;
+use crate::config::error::Check;
+use crate::config::schema::{Block, Kind, Schema, Value, key, unchecked};
+use crate::config::size::format_size;
+
+use super::http::TLS;
+use super::remote::check_header_names;
+
+pub(in crate::config) static STORAGE: Schema = Schema {
+    go: "config.plain",
+    parts: &[&[key("tsdb", Kind::Section(&TSDB)), key("exemplars", Kind::Optional(&EXEMPLARS))]],
+    check: unchecked,
+};
+
+static TSDB: Schema = Schema {
+    go: "config.plain",
+    parts: &[&[
+        key("out_of_order_time_window", Kind::Duration),
+        key("stale_series_compaction_threshold", Kind::Float),
+        key("chunk_encoding", Kind::Section(&CHUNK_ENCODING)),
+        key("retention", Kind::Optional(&RETENTION)),
+    ]],
+    check: check_tsdb,
+};
+
+static CHUNK_ENCODING: Schema =
+    Schema { go: "config.ChunkEncodingConfig", parts: &[&[key("floats", Kind::Text)]], check: unchecked };
+
+static RETENTION: Schema = Schema {
+    go: "config.plain",
+    parts: &[&[key("time", Kind::Duration), key("size", Kind::Size), key("percentage", Kind::Float)]],
+    check: check_retention,
+};
+
+static EXEMPLARS: Schema =
+    Schema { go: "config.ExemplarsConfig", parts: &[&[key("max_exemplars", Kind::Int)]], check: unchecked };
+
+fn check_tsdb(block: &mut Block) -> Check {
+    let floats = block.section("chunk_encoding").map_or("", |c| c.text("floats"));
+    if !["", "xor", "xor2"].contains(&floats) {
+        let text = format!(
+            "'storage.tsdb.chunk_encoding.floats' must be 'xor' or 'xor2', or the field must be omitted entirely, got {}",
+            quoted(floats)
+        );
+        return Err(block.problem("chunk_encoding", text).allow(["xor", "xor2"]));
+    }
+    Ok(())
+}
+
+/// The section that says what `retention` means.
+pub(in crate::config) fn retention(retention: Retention) -> Value {
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let mut block = Block::new(&RETENTION, None);
+    block.set("time", Value::Duration(signed(retention.time_ms)), None);
+    block.set("size", Value::Size(signed(retention.bytes)), None);
+    block.set("percentage", Value::Float(retention.percentage), None);
+    Value::Section(Box::new(block))
+}
+
+fn check_retention(block: &mut Block) -> Check {
+    let size = block.int("size");
+    if size < 0 {
+        let text = format!(
+            "'storage.tsdb.retention.size' must be greater than or equal to 0, got {}",
+            format_size(size)
+        );
+        return Err(block.problem("size", text));
+    }
+    let percentage = block.float("percentage");
+    if !(0.0..=100.0).contains(&percentage) {
+        let text = format!(
+            "'storage.tsdb.retention.percentage' must be in the range [0, 100], got {}",
+            model::float_text::format_g(percentage)
+        );
+        return Err(block.problem("percentage", text));
+    }
+    Ok(())
+}
+
+pub(in crate::config) static TRACING: Schema = Schema {
+    go: "config.plain",
+    parts: &[&[
+        key("client_type", Kind::Text).or("grpc"),
+        key("endpoint", Kind::Text),
+        key("sampling_fraction", Kind::Float),
+        key("insecure", Kind::Bool),
+        key("tls_config", Kind::Section(&TLS)),
+        key("headers", Kind::TextMap),
+        key("compression", Kind::Text),
+        key("timeout", Kind::Duration).or("10s"),
+    ]],
+    check: check_tracing,
+};
+
+fn check_tracing(block: &mut Block) -> Check {
+    let client = block.text("client_type");
+    if !["http", "grpc"].contains(&client) {
+        let text = format!("expected tracing client type to be to be http or grpc, but got {client}");
+        return Err(block.problem("client_type", text).allow(["http", "grpc"]));
+    }
+    check_header_names(block, "custom authorization header configuration is not yet supported")?;
+    if block.text("endpoint").is_empty() {
+        return Err(block.problem("endpoint", "tracing endpoint must be set"));
+    }
+    let compression = block.text("compression");
+    if !["", "gzip"].contains(&compression) {
+        let text = format!("invalid compression type {compression} provided, valid options: gzip");
+        return Err(block.problem("compression", text).allow(["gzip"]));
+    }
+    Ok(())
+}
+
+pub(in crate::config) static OTLP: Schema = Schema {
+    go: "config.plain",
+    parts: &[&[
+        key("promote_all_resource_attributes", Kind::Bool),
+        key("promote_resource_attributes", Kind::Texts),
+        key("ignore_resource_attributes", Kind::Texts),
+        key("translation_strategy", Kind::Text).or("UnderscoreEscapingWithSuffixes"),
+        key("keep_identifying_resource_attributes", Kind::Bool),
+        key("convert_histograms_to_nhcb", Kind::Bool),
+        key("promote_scope_metadata", Kind::Bool),
+        key("label_name_underscore_sanitization", Kind::Bool).or("true"),
+        key("label_name_preserve_multiple_underscores", Kind::Bool).or("true"),
+    ]],
+    check: check_otlp,
+};
+
+fn check_otlp(block: &mut Block) -> Check {
+    let all = block.is_true("promote_all_resource_attributes");
+    if all && !block.texts("promote_resource_attributes").is_empty() {
+        let text = "'promote_all_resource_attributes' and 'promote_resource_attributes' cannot be configured simultaneously";
+        return Err(block.problem("promote_resource_attributes", text));
+    }
+    if !all && !block.texts("ignore_resource_attributes").is_empty() {
+        let text = "'ignore_resource_attributes' cannot be configured unless 'promote_all_resource_attributes' is true";
+        return Err(block.problem("ignore_resource_attributes", text));
+    }
+    if all {
+        trim_attributes(block, "ignore_resource_attributes", "ignored")
+    } else {
+        trim_attributes(block, "promote_resource_attributes", "promoted")
+    }
+}
+
+fn trim_attributes(block: &mut Block, name: &str, adjective: &str) -> Check {
+    let (mut seen, mut problems): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    for attribute in block.texts(name) {
+        let attribute = attribute.trim();
+        if attribute.is_empty() {
+            problems.push(format!("empty {adjective} OTel resource attribute"));
+        } else if seen.iter().any(|s| s == attribute) {
+            problems.push(format!("duplicated {adjective} OTel resource attribute {}", quoted(attribute)));
+        } else {
+            seen.push(attribute.to_owned());
+        }
+    }
+    if !problems.is_empty() {
+        return Err(block.problem(name, format!("invalid '{name}': {}", problems.join("\n"))));
+    }
+    if !seen.is_empty() {
+        let place = block.place(name);
+        block.set(name, Value::Texts(seen), place);
+    }
+    Ok(())
+}
+
+const STRATEGIES: [&str; 4] = [
+    "UnderscoreEscapingWithSuffixes",
+    "UnderscoreEscapingWithoutSuffixes",
+    "NoUTF8EscapingWithSuffixes",
+    "NoTranslation",
+];
+
+/// The translation of names depends on which names are allowed.
+pub(in crate::config) fn check_strategy(root: &Block, scheme: NameScheme) -> Check {
+    let Some(otlp) = root.section("otlp") else {
+        return Ok(());
+    };
+    let strategy = otlp.text("translation_strategy");
+    let text = match strategy {
+        "NoUTF8EscapingWithSuffixes" | "NoTranslation" if scheme == NameScheme::Legacy => {
+            format!("OTLP translation strategy {} is not allowed when UTF8 is disabled", quoted(strategy))
+        }
+        known if known.is_empty() || STRATEGIES.contains(&known) => return Ok(()),
+        other => format!("unsupported OTLP translation strategy {}", quoted(other)),
+    };
+    Err(otlp.problem("translation_strategy", text).allow(STRATEGIES))
+}
