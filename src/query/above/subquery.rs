@@ -1,0 +1,145 @@
+//! Subqueries: an expression evaluated on a grid of its own, and range functions over what that gives.
+
+use std::sync::Arc;
+
+use model::histogram::CounterResetHint;
+use promql::Function;
+
+use crate::query::Error;
+use crate::query::above::Evaluator;
+use crate::query::exec::scan::judge_counter;
+use crate::query::exec::window::{Ranger, Samples, Scratch};
+use crate::query::frame::{Row, Steps, TYPE_LABEL, is_absent};
+use crate::query::plan::logical::{Kind, Node, Selector, Subquery};
+use crate::query::value::Series;
+use crate::shard::select::HistogramPoint;
+
+/// Steps a subquery may have: with a row each of 8 bytes a step, one series would fill 800 MB at this many.
+const STEPS_MAX: usize = 100_000_000;
+
+/// The grid of a subquery: multiples of its step since the epoch, from the first after the oldest range's start.
+pub(super) fn inner_steps(s: &Subquery, outer: Steps) -> Steps {
+    let first = s.reference(outer.start).saturating_sub(s.range);
+    let mut start = first / s.step * s.step;
+    if start <= first {
+        start += s.step;
+    }
+    Steps::between(start, s.reference(outer.last()), s.step)
+}
+
+/// Rows on a grid as series with their own times.
+pub fn as_series(rows: Vec<Row>, steps: Steps) -> Vec<Series> {
+    let series = rows.into_iter().map(|row| Series {
+        floats: row
+            .floats
+            .iter()
+            .enumerate()
+            .filter(|(_, v)| !is_absent(**v))
+            .map(|(i, v)| (steps.at(i), *v))
+            .collect(),
+        histograms: row.histograms.iter().map(|(i, h)| (steps.at(*i as usize), h.clone())).collect(),
+        labels: row.labels,
+    });
+    series.collect()
+}
+
+impl Evaluator<'_> {
+    pub(super) async fn subquery_rows(&mut self, s: &Subquery, steps: Steps) -> Result<Vec<Row>, Error> {
+        let inner = inner_steps(s, steps);
+        if inner.count == 0 {
+            return Ok(Vec::new());
+        }
+        if inner.count > STEPS_MAX {
+            return Err(Error::TooManySamples);
+        }
+        let was_instant = std::mem::replace(&mut self.is_instant, inner.is_single());
+        let rows = self.rows(&s.inner, inner).await;
+        self.is_instant = was_instant;
+        rows
+    }
+
+    /// A range function whose range is a subquery.
+    pub(super) async fn over_subquery(
+        &mut self,
+        function: Function,
+        args: &[Node],
+        at: usize,
+        steps: Steps,
+    ) -> Result<Vec<Row>, Error> {
+        let Kind::Subquery(subquery) = &args[at].kind else {
+            return Err(Error::Execution("expected a range vector".into()));
+        };
+        let rows = self.subquery_rows(subquery, steps).await?;
+        let inner = inner_steps(subquery, steps);
+        let others: Vec<&Node> = args.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, a)| a).collect();
+        let params = self.columns(&others, steps).await?;
+        let selector = Selector {
+            name: String::new(),
+            matchers: Arc::from([]),
+            offset: subquery.offset,
+            at: subquery.at,
+            anchored: false,
+            smoothed: false,
+        };
+        let ranger = Ranger {
+            selector: &selector,
+            steps,
+            settings: self.settings,
+            function,
+            range: subquery.range,
+            params: &params,
+            span: args[0].span,
+        };
+        let drops = !matches!(function, Function::LastOverTime | Function::FirstOverTime);
+        let mut out = Vec::with_capacity(rows.len());
+        let mut scratch = Scratch::default();
+        for (i, row) in rows.iter().enumerate() {
+            if i % 64 == 0 {
+                self.account.check()?;
+            }
+            let mut result = row.emptied();
+            let read = self.fill(&ranger, row, inner, &mut scratch, &mut result)?;
+            self.account.read(read, 0);
+            if result.is_empty() {
+                continue;
+            }
+            if drops {
+                self.drop_name(&mut result);
+            }
+            out.push(result);
+        }
+        if drops { self.settled(out) } else { Ok(out) }
+    }
+
+    fn fill(
+        &mut self,
+        ranger: &Ranger<'_>,
+        row: &Row,
+        inner: Steps,
+        scratch: &mut Scratch,
+        result: &mut Row,
+    ) -> Result<u64, Error> {
+        let present = row.floats.iter().enumerate().filter(|(_, v)| !is_absent(**v));
+        let (times, values): (Vec<i64>, Vec<f64>) = present.map(|(i, v)| (inner.at(i), *v)).unzip();
+        let histograms: Vec<HistogramPoint> = row.histograms.iter().map(|p| point(p, inner)).collect();
+        let samples = Samples { times: &times, values: &values, starts: &[], histograms: &histograms };
+        let name = || row.labels.metric_name().unwrap_or_default().to_owned();
+        let read = ranger.fill(samples, scratch, &name, result, &mut self.notes)?;
+        if matches!(ranger.function, Function::Rate | Function::Increase) && !result.floats.is_empty() {
+            let kind = row.labels.value_or_empty(TYPE_LABEL);
+            let kind = self.settings.type_and_unit_labels.then_some(kind);
+            judge_counter(&name(), kind, ranger.span, &mut self.notes);
+        }
+        Ok(read)
+    }
+}
+
+/// A histogram of a grid. Between its steps there may have been resets, or the same reset may be seen twice: what it
+/// says of them is not known to hold.
+fn point((step, histogram): &(u32, Arc<model::histogram::FloatHistogram>), steps: Steps) -> HistogramPoint {
+    let mut histogram = histogram.clone();
+    if matches!(histogram.counter_reset_hint, CounterResetHint::Reset | CounterResetHint::NotReset) {
+        Arc::make_mut(&mut histogram).counter_reset_hint = CounterResetHint::Unknown;
+    }
+    HistogramPoint { time: steps.at(*step as usize), start: 0, histogram }
+}

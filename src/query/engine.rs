@@ -1,0 +1,313 @@
+//! Queries from text to answer: admission, evaluation, the list of those that run.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use model::{Labels, Timestamp};
+use promql::ast::ValueType;
+
+use crate::query::Error;
+use crate::query::above::{Evaluator, without_dropped_names};
+use crate::query::account::{Account, Statistics, Token};
+use crate::query::annotations::Annotations;
+use crate::query::frame::{Cell, Frame, Row, Steps};
+use crate::query::merge::Shards;
+use crate::query::plan::logical::{Bounds, logical};
+use crate::query::plan::physical::Settings;
+use crate::query::value::{Element, SampleValue, Series, Value};
+
+/// How queries are evaluated: flags and configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub language: promql::Options,
+    pub lookback_ms: i64,
+    /// Samples one query may hold.
+    pub samples_max: usize,
+    /// Queries evaluated at a time; others wait.
+    pub concurrent_max: usize,
+    /// Step of subqueries that give none: the global evaluation interval.
+    pub subquery_interval_ms: i64,
+    pub delayed_name_removal: bool,
+    pub type_and_unit_labels: bool,
+    pub use_start_timestamps: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            language: promql::Options::default(),
+            lookback_ms: 300_000,
+            samples_max: 50_000_000,
+            concurrent_max: 20,
+            subquery_interval_ms: 60_000,
+            delayed_name_removal: false,
+            type_and_unit_labels: false,
+            use_start_timestamps: false,
+        }
+    }
+}
+
+/// Queries that may wait for their turn. Each holds its text and a waker, at most some tens of kilobytes.
+const WAITING_MAX: usize = 1024;
+
+/// The times a query asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    Instant(Timestamp),
+    Range { start: Timestamp, end: Timestamp, step: i64 },
+}
+
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub text: String,
+    pub when: When,
+    /// Instead of the engine's lookback.
+    pub lookback_ms: Option<i64>,
+    pub token: Token,
+}
+
+impl Request {
+    pub fn new(text: impl Into<String>, when: When) -> Request {
+        Request { text: text.into(), when, lookback_ms: None, token: Token::default() }
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub value: Value,
+    pub notes: Annotations,
+    pub statistics: Statistics,
+}
+
+/// A query as the list of running ones shows it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub id: u64,
+    pub text: String,
+    pub when: When,
+    pub is_waiting: bool,
+    pub statistics: Statistics,
+}
+
+struct Entry {
+    id: u64,
+    text: String,
+    when: When,
+    token: Token,
+    account: Arc<Account>,
+    waker: Option<Waker>,
+}
+
+#[derive(Default)]
+struct Queue {
+    next_id: u64,
+    running: Vec<Entry>,
+    waiting: VecDeque<Entry>,
+}
+
+pub struct Engine {
+    options: Options,
+    queue: Mutex<Queue>,
+}
+
+/// A place among the running queries, given back when dropped.
+struct Place<'e> {
+    engine: &'e Engine,
+    id: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.engine.leave(self.id);
+    }
+}
+
+impl Engine {
+    pub fn new(options: Options) -> Engine {
+        Engine { options, queue: Mutex::new(Queue::default()) }
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Entries are moved whole: a panic elsewhere cannot leave the queue half changed.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queries that run and those that wait, oldest first.
+    pub fn list(&self) -> Vec<Listed> {
+        let queue = self.queue();
+        let listed = |e: &Entry, is_waiting| Listed {
+            id: e.id,
+            text: e.text.clone(),
+            when: e.when,
+            is_waiting,
+            statistics: e.account.statistics(),
+        };
+        let running = queue.running.iter().map(|e| listed(e, false));
+        running.chain(queue.waiting.iter().map(|e| listed(e, true))).collect()
+    }
+
+    /// Ends a query; false where there is none of this id.
+    pub fn cancel(&self, id: u64) -> bool {
+        let mut queue = self.queue();
+        let Queue { running, waiting, .. } = &mut *queue;
+        let Some(entry) = running.iter_mut().chain(waiting).find(|e| e.id == id) else { return false };
+        entry.token.cancel();
+        if let Some(w) = entry.waker.take() {
+            w.wake();
+        }
+        true
+    }
+
+    /// Evaluates a query. It waits where too many run already.
+    pub async fn run(&self, request: Request, shards: &dyn Shards) -> Result<Answer, Error> {
+        let account = Arc::new(Account::new(request.token.clone(), self.options.samples_max));
+        let _place = self.admit(&request, &account).await?;
+        self.evaluate(&request, &account, shards).await
+    }
+
+    async fn admit(&self, request: &Request, account: &Arc<Account>) -> Result<Place<'_>, Error> {
+        let id = {
+            let mut queue = self.queue();
+            let id = queue.next_id;
+            queue.next_id += 1;
+            let entry = Entry {
+                id,
+                text: request.text.clone(),
+                when: request.when,
+                token: request.token.clone(),
+                account: account.clone(),
+                waker: None,
+            };
+            if queue.running.len() < self.options.concurrent_max {
+                queue.running.push(entry);
+            } else if queue.waiting.len() < WAITING_MAX {
+                queue.waiting.push_back(entry);
+            } else {
+                return Err(Error::Busy);
+            }
+            id
+        };
+        let place = Place { engine: self, id };
+        poll_fn(|cx| {
+            let mut queue = self.queue();
+            match queue.waiting.iter_mut().find(|e| e.id == id) {
+                None => Poll::Ready(Ok(())),
+                Some(e) => match e.token.check() {
+                    Ok(()) => {
+                        e.waker = Some(cx.waker().clone());
+                        Poll::Pending
+                    }
+                    Err(Error::Timeout(_)) => Poll::Ready(Err(Error::Timeout("query queue"))),
+                    Err(_) => Poll::Ready(Err(Error::Canceled("query queue"))),
+                },
+            }
+        })
+        .await?;
+        Ok(place)
+    }
+
+    /// Gives a place back; the query that has waited longest takes it.
+    fn leave(&self, id: u64) {
+        let mut queue = self.queue();
+        queue.running.retain(|e| e.id != id);
+        queue.waiting.retain(|e| e.id != id);
+        while queue.running.len() < self.options.concurrent_max {
+            let Some(mut next) = queue.waiting.pop_front() else { break };
+            if let Some(w) = next.waker.take() {
+                w.wake();
+            }
+            queue.running.push(next);
+        }
+    }
+
+    async fn evaluate(
+        &self,
+        request: &Request,
+        account: &Account,
+        shards: &dyn Shards,
+    ) -> Result<Answer, Error> {
+        let expr = promql::parse(&request.text, self.options.language).map_err(Error::Parse)?;
+        let (bounds, steps) = self.times(request.when);
+        check_root(expr.value_type(), request.when)?;
+        let node = logical(&expr, &bounds)?;
+        let is_instant = matches!(request.when, When::Instant(_));
+        let mut evaluator = Evaluator {
+            shards,
+            settings: Settings {
+                lookback: request.lookback_ms.unwrap_or(self.options.lookback_ms),
+                delayed_name_removal: self.options.delayed_name_removal,
+                type_and_unit_labels: self.options.type_and_unit_labels,
+                use_start_timestamps: self.options.use_start_timestamps,
+            },
+            account,
+            notes: Annotations::default(),
+            is_instant,
+        };
+        let frame = evaluator.eval(&node, steps).await?;
+        let notes = evaluator.notes;
+        let value = if is_instant { instant_value(frame, steps)? } else { range_value(frame, steps)? };
+        Ok(Answer { value, notes, statistics: account.statistics() })
+    }
+
+    fn times(&self, when: When) -> (Bounds, Steps) {
+        let (start, end, interval) = match when {
+            When::Instant(t) => (t, t, 0),
+            When::Range { start, end, step } => (start, end, step),
+        };
+        let subquery_interval = self.options.subquery_interval_ms;
+        (Bounds { start, end, interval, subquery_interval }, Steps::between(start, end, interval))
+    }
+}
+
+/// Only vectors and scalars have a value at every step.
+fn check_root(value_type: ValueType, when: When) -> Result<(), Error> {
+    let fits = matches!(value_type, ValueType::Scalar | ValueType::Vector);
+    if fits || matches!(when, When::Instant(_)) {
+        return Ok(());
+    }
+    let name = model::quote::quoted(value_type.documented());
+    Err(Error::Execution(format!(
+        "invalid expression type {name} for range query, must be Scalar or instant Vector"
+    )))
+}
+
+fn instant_value(frame: Frame, steps: Steps) -> Result<Value, Error> {
+    let time = steps.start;
+    Ok(match frame {
+        Frame::Scalar(v) => Value::Scalar(time, v.first().copied().unwrap_or(f64::NAN)),
+        Frame::Text(t) => Value::String(time, t),
+        Frame::Matrix(mut series) => {
+            series.sort_by(|a, b| a.labels.cmp(&b.labels));
+            Value::Matrix(series)
+        }
+        Frame::Rows(rows) => {
+            let elements = without_dropped_names(rows)?.into_iter().filter_map(|row| {
+                let value = match row.cell(0)? {
+                    Cell::Float(v) => SampleValue::Float(v),
+                    Cell::Histogram(h) => SampleValue::Histogram(h),
+                };
+                Some(Element { labels: row.labels, time, value })
+            });
+            Value::Vector(elements.collect())
+        }
+    })
+}
+
+fn range_value(frame: Frame, steps: Steps) -> Result<Value, Error> {
+    let rows = match frame {
+        Frame::Scalar(v) => vec![Row::of_floats(Labels::empty(), v)],
+        Frame::Rows(rows) => without_dropped_names(rows)?,
+        Frame::Matrix(series) => return Ok(Value::Matrix(series)),
+        Frame::Text(_) => Vec::new(),
+    };
+    let mut series: Vec<Series> = crate::query::above::as_series(rows, steps);
+    series.retain(|s| !s.floats.is_empty() || !s.histograms.is_empty());
+    series.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(Value::Matrix(series))
+}

@@ -1,0 +1,445 @@
+//! Aggregations that keep one small cell a group and step, and merge without regard to order.
+//!
+//! Sums carry their compensation and variances are kept in twice the width of a float, so that partial results of
+//! shards merge to the same answer however the series lie. Histograms, whose sums do depend on the order, are set
+//! aside and added up in the order of their labels at the end.
+
+use std::sync::Arc;
+
+use compute::aggregate::{HistogramAvg, HistogramSum};
+use compute::{Answer, Notes};
+use model::Labels;
+use model::histogram::FloatHistogram;
+use promql::ast::{Aggregator, Span};
+
+use crate::query::annotations::{Annotations, Merging};
+use crate::query::exec::elementwise::neumaier;
+use crate::query::frame::{ABSENT, Row, is_absent};
+
+/// One group and step of `sum` and `avg`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    sum: f64,
+    comp: f64,
+    count: u32,
+    /// The sum is kept 2^64 times smaller, because it would not fit otherwise.
+    is_scaled: bool,
+}
+
+/// 2^-64: the mean of fewer than 2^64 floats fits, scaled or not.
+const SCALE: f64 = 1.0 / 18_446_744_073_709_551_616.0;
+
+impl Sum {
+    #[inline]
+    fn add(&mut self, x: f64) {
+        (self.sum, self.comp) = neumaier(x, self.sum, self.comp);
+        self.count += 1;
+    }
+
+    /// Adds for a mean: a sum that leaves the range of floats goes on scaled.
+    #[inline]
+    fn add_mean(&mut self, x: f64) {
+        self.count += 1;
+        if !self.is_scaled {
+            let (sum, comp) = neumaier(x, self.sum, self.comp);
+            if !sum.is_infinite() || x.is_infinite() || self.sum.is_infinite() {
+                (self.sum, self.comp) = (sum, comp);
+                return;
+            }
+            self.scale();
+        }
+        (self.sum, self.comp) = neumaier(x * SCALE, self.sum, self.comp);
+    }
+
+    fn scale(&mut self) {
+        if !self.is_scaled {
+            (self.sum, self.comp, self.is_scaled) = (self.sum * SCALE, self.comp * SCALE, true);
+        }
+    }
+
+    fn merge(&mut self, mut other: Sum, is_mean: bool) {
+        if is_mean {
+            let whole = self.sum + other.sum;
+            let overflows = whole.is_infinite() && !self.sum.is_infinite() && !other.sum.is_infinite();
+            if self.is_scaled || other.is_scaled || overflows {
+                self.scale();
+                other.scale();
+            }
+        }
+        self.count += other.count;
+        let comp = other.comp;
+        (self.sum, self.comp) = neumaier(other.sum, self.sum, self.comp);
+        self.comp += comp;
+    }
+
+    fn total(self) -> f64 {
+        if self.sum.is_infinite() { self.sum } else { self.sum + self.comp }
+    }
+
+    fn mean(self) -> f64 {
+        let n = f64::from(self.count);
+        if self.sum.is_infinite() {
+            return self.sum;
+        }
+        let mean = self.sum / n + self.comp / n;
+        if self.is_scaled { mean / SCALE } else { mean }
+    }
+}
+
+/// A number in twice the width: the value is `hi + lo`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wide {
+    hi: f64,
+    lo: f64,
+}
+
+impl Wide {
+    fn add(self, o: Wide) -> Wide {
+        let s = self.hi + o.hi;
+        let b = s - self.hi;
+        let e = (self.hi - (s - b)) + (o.hi - b) + self.lo + o.lo;
+        Wide::normal(s, e)
+    }
+
+    fn normal(s: f64, e: f64) -> Wide {
+        let hi = s + e;
+        Wide { hi, lo: e - (hi - s) }
+    }
+
+    fn neg(self) -> Wide {
+        Wide { hi: -self.hi, lo: -self.lo }
+    }
+
+    fn mul(self, o: Wide) -> Wide {
+        let p = self.hi * o.hi;
+        let e = self.hi.mul_add(o.hi, -p) + self.hi * o.lo + self.lo * o.hi;
+        Wide::normal(p, e)
+    }
+
+    fn scaled(self, f: f64) -> Wide {
+        self.mul(Wide { hi: f, lo: 0.0 })
+    }
+
+    fn over(self, n: f64) -> Wide {
+        let q = self.hi / n;
+        let r = (-q).mul_add(n, self.hi) + self.lo;
+        Wide::normal(q, r / n)
+    }
+}
+
+/// One group and step of `stddev` and `stdvar`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spread {
+    count: u32,
+    mean: Wide,
+    /// Sum of squared distances from the mean.
+    squares: Wide,
+}
+
+impl Spread {
+    fn of(x: f64) -> Spread {
+        let squares = if x.is_finite() { 0.0 } else { f64::NAN };
+        Spread { count: 1, mean: Wide { hi: x, lo: 0.0 }, squares: Wide { hi: squares, lo: 0.0 } }
+    }
+
+    fn merge(&mut self, o: Spread) {
+        if o.count == 0 {
+            return;
+        }
+        if self.count == 0 {
+            *self = o;
+            return;
+        }
+        let (a, b) = (f64::from(self.count), f64::from(o.count));
+        let n = a + b;
+        let delta = o.mean.add(self.mean.neg());
+        self.mean = self.mean.add(delta.scaled(b).over(n));
+        self.squares = self.squares.add(o.squares).add(delta.mul(delta).scaled(a * b).over(n));
+        self.count += o.count;
+    }
+
+    fn variance(self) -> f64 {
+        let v = self.squares.over(f64::from(self.count));
+        if v.hi.is_nan() { f64::NAN } else { (v.hi + v.lo).max(0.0) }
+    }
+}
+
+/// The cells of all groups: `cells[group * step_count + step]`.
+#[derive(Clone, Debug)]
+enum Cells {
+    Sums(Vec<Sum>),
+    /// min and max.
+    Extremes(Vec<f64>),
+    Counts(Vec<u64>),
+    Spreads(Vec<Spread>),
+    /// quantile: all values there are.
+    Values(Vec<Vec<f64>>),
+}
+
+/// A histogram on its way into a sum or mean.
+#[derive(Clone, Debug)]
+struct Pending {
+    group: u32,
+    step: u32,
+    labels: Labels,
+    histogram: Arc<FloatHistogram>,
+}
+
+/// An aggregation in progress.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    op: Aggregator,
+    step_count: usize,
+    cells: Cells,
+    pending: Vec<Pending>,
+    /// A histogram was met where only floats count.
+    ignored_histogram: bool,
+}
+
+impl Tally {
+    /// `None` for aggregations that do not give one number a group.
+    pub fn new(op: Aggregator, step_count: usize) -> Option<Tally> {
+        use Aggregator::*;
+        let cells = match op {
+            Sum | Avg => Cells::Sums(Vec::new()),
+            Min | Max => Cells::Extremes(Vec::new()),
+            Count | Group => Cells::Counts(Vec::new()),
+            Stddev | Stdvar => Cells::Spreads(Vec::new()),
+            Quantile => Cells::Values(Vec::new()),
+            BottomK | CountValues | LimitK | LimitRatio | TopK => return None,
+        };
+        Some(Tally { op, step_count, cells, pending: Vec::new(), ignored_histogram: false })
+    }
+
+    /// Makes room for groups up to `group`.
+    fn reach(&mut self, group: usize) {
+        let need = (group + 1) * self.step_count;
+        match &mut self.cells {
+            Cells::Sums(c) if c.len() < need => c.resize(need, Sum::default()),
+            Cells::Extremes(c) if c.len() < need => c.resize(need, ABSENT),
+            Cells::Counts(c) if c.len() < need => c.resize(need, 0),
+            Cells::Spreads(c) if c.len() < need => c.resize(need, Spread::default()),
+            Cells::Values(c) if c.len() < need => c.resize(need, Vec::new()),
+            _ => {}
+        }
+    }
+
+    /// Adds a row to its group. `labels` is asked only where a histogram has to be kept for later.
+    pub fn add(&mut self, group: u32, row: &Row, labels: impl Fn() -> Labels) {
+        self.reach(group as usize);
+        let from = group as usize * self.step_count;
+        if !row.floats.is_empty() {
+            self.add_floats(from, &row.floats);
+        }
+        if row.histograms.is_empty() {
+            return;
+        }
+        match &mut self.cells {
+            Cells::Counts(c) => row.histograms.iter().for_each(|(s, _)| c[from + *s as usize] += 1),
+            Cells::Sums(_) => {
+                let labels = labels();
+                self.pending.extend(row.histograms.iter().map(|(step, h)| Pending {
+                    group,
+                    step: *step,
+                    labels: labels.clone(),
+                    histogram: h.clone(),
+                }));
+            }
+            _ => self.ignored_histogram = true,
+        }
+    }
+
+    fn add_floats(&mut self, from: usize, floats: &[f64]) {
+        let is_mean = self.op == Aggregator::Avg;
+        let range = from..from + floats.len();
+        let present = |v: &f64| !is_absent(*v);
+        match &mut self.cells {
+            Cells::Sums(c) if is_mean => {
+                c[range].iter_mut().zip(floats).filter(|(_, v)| present(v)).for_each(|(c, v)| c.add_mean(*v));
+            }
+            Cells::Sums(c) => {
+                c[range].iter_mut().zip(floats).filter(|(_, v)| present(v)).for_each(|(c, v)| c.add(*v));
+            }
+            Cells::Extremes(c) => {
+                let is_max = self.op == Aggregator::Max;
+                for (c, v) in c[range].iter_mut().zip(floats).filter(|(_, v)| present(v)) {
+                    extreme(c, *v, is_max);
+                }
+            }
+            Cells::Counts(c) => {
+                c[range].iter_mut().zip(floats).for_each(|(c, v)| *c += u64::from(present(v)));
+            }
+            Cells::Spreads(c) => {
+                for (c, v) in c[range].iter_mut().zip(floats).filter(|(_, v)| present(v)) {
+                    c.merge(Spread::of(*v));
+                }
+            }
+            Cells::Values(c) => {
+                c[range].iter_mut().zip(floats).filter(|(_, v)| present(v)).for_each(|(c, v)| c.push(*v));
+            }
+        }
+    }
+
+    /// Adds another tally; `group_of[g]` is where its group `g` belongs here.
+    pub fn merge(&mut self, other: Tally, group_of: &[u32]) {
+        let n = self.step_count;
+        if let Some(most) = group_of.iter().max() {
+            self.reach(*most as usize);
+        }
+        let is_mean = self.op == Aggregator::Avg;
+        let is_max = self.op == Aggregator::Max;
+        let at = |i: usize| group_of[i / n] as usize * n + i % n;
+        match (&mut self.cells, other.cells) {
+            (Cells::Sums(a), Cells::Sums(b)) => {
+                for (i, s) in b.into_iter().enumerate().filter(|(_, s)| s.count > 0) {
+                    if a[at(i)].count == 0 { a[at(i)] = s } else { a[at(i)].merge(s, is_mean) }
+                }
+            }
+            (Cells::Extremes(a), Cells::Extremes(b)) => {
+                for (i, v) in b.into_iter().enumerate().filter(|(_, v)| !is_absent(*v)) {
+                    extreme(&mut a[at(i)], v, is_max);
+                }
+            }
+            (Cells::Counts(a), Cells::Counts(b)) => {
+                b.into_iter().enumerate().for_each(|(i, c)| a[at(i)] += c);
+            }
+            (Cells::Spreads(a), Cells::Spreads(b)) => {
+                b.into_iter().enumerate().for_each(|(i, s)| a[at(i)].merge(s));
+            }
+            (Cells::Values(a), Cells::Values(b)) => {
+                b.into_iter().enumerate().for_each(|(i, v)| a[at(i)].extend(v));
+            }
+            // Partial results of one aggregation have one kind of cells.
+            _ => {}
+        }
+        let moved = other.pending.into_iter().map(|p| Pending { group: group_of[p.group as usize], ..p });
+        self.pending.extend(moved);
+        self.ignored_histogram |= other.ignored_histogram;
+    }
+
+    /// The result of each of `groups`, in their order; rows without any value are left out.
+    pub fn finish(
+        mut self,
+        groups: Vec<Row>,
+        param: Option<&[f64]>,
+        span: Span,
+        notes: &mut Annotations,
+    ) -> Vec<Row> {
+        if self.ignored_histogram {
+            notes.histogram_ignored_in_aggregation(self.op.text(), span);
+        }
+        if let Some(last) = groups.len().checked_sub(1) {
+            self.reach(last);
+        }
+        let n = self.step_count;
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.sort_by(|a, b| (a.group, a.step).cmp(&(b.group, b.step)).then_with(|| a.labels.cmp(&b.labels)));
+        let mut rows = Vec::with_capacity(groups.len());
+        let mut pending = pending.as_slice();
+        for (g, mut row) in groups.into_iter().enumerate() {
+            let of_group = pending.partition_point(|p| p.group as usize <= g);
+            let (mine, rest) = pending.split_at(of_group);
+            pending = rest;
+            row.floats = self.floats(g * n..(g + 1) * n, param);
+            if !mine.is_empty() {
+                self.add_histograms(g * n, mine, &mut row, span, notes);
+            }
+            if !row.is_empty() {
+                rows.push(row);
+            }
+        }
+        rows
+    }
+
+    fn floats(&mut self, range: std::ops::Range<usize>, param: Option<&[f64]>) -> Vec<f64> {
+        let op = self.op;
+        match &mut self.cells {
+            Cells::Sums(c) => {
+                let value = |s: &Sum| if op == Aggregator::Avg { s.mean() } else { s.total() };
+                c[range].iter().map(|s| if s.count == 0 { ABSENT } else { value(s) }).collect()
+            }
+            Cells::Extremes(c) => c[range].to_vec(),
+            Cells::Counts(c) => {
+                let value = |n: &u64| if op == Aggregator::Group { 1.0 } else { *n as f64 };
+                c[range].iter().map(|n| if *n == 0 { ABSENT } else { value(n) }).collect()
+            }
+            Cells::Spreads(c) => {
+                let value = |s: &Spread| {
+                    let v = s.variance();
+                    if op == Aggregator::Stddev { v.sqrt() } else { v }
+                };
+                c[range].iter().map(|s| if s.count == 0 { ABSENT } else { value(s) }).collect()
+            }
+            Cells::Values(c) => {
+                let q = |step: usize| param.and_then(|p| p.get(step)).copied().unwrap_or(f64::NAN);
+                let values = c[range].iter_mut().enumerate();
+                values
+                    .map(|(s, v)| if v.is_empty() { ABSENT } else { compute::quantile::quantile(q(s), v) })
+                    .collect()
+            }
+        }
+    }
+
+    /// Adds up the histograms of one group, step by step.
+    fn add_histograms(
+        &self,
+        from: usize,
+        mut pending: &[Pending],
+        row: &mut Row,
+        span: Span,
+        notes: &mut Annotations,
+    ) {
+        let Cells::Sums(cells) = &self.cells else { return };
+        while let Some(first) = pending.first() {
+            let (mine, rest) = pending.split_at(pending.partition_point(|p| p.step == first.step));
+            pending = rest;
+            let step = first.step as usize;
+            if cells[from + step].count > 0 {
+                notes.mixed_floats_histograms_aggregation(span);
+                row.floats[step] = ABSENT;
+                continue;
+            }
+            let answer = folded(self.op, mine);
+            for note in answer.notes.iter() {
+                aggregation_note(note, mine, span, notes);
+            }
+            if let Some(compute::Value::Histogram(h)) = answer.value {
+                row.push_histogram(step, Arc::from(h));
+            }
+        }
+    }
+}
+
+fn folded(op: Aggregator, pending: &[Pending]) -> Answer {
+    let (first, rest) = (&pending[0].histogram, &pending[1..]);
+    if op == Aggregator::Avg {
+        let mut avg = HistogramAvg::new(first);
+        rest.iter().for_each(|p| avg.add(&p.histogram));
+        return avg.finish();
+    }
+    let mut sum = HistogramSum::new(first);
+    rest.iter().for_each(|p| sum.add(&p.histogram));
+    sum.finish()
+}
+
+fn aggregation_note(note: Notes, pending: &[Pending], span: Span, notes: &mut Annotations) {
+    if note == Notes::BOUNDS_RECONCILED_AGGREGATION {
+        notes.bounds_reconciled(Merging::Aggregation, span);
+    } else if note == Notes::RESET_COLLISION_AGGREGATION {
+        notes.counter_reset_collision(Merging::Aggregation, span);
+    } else if note == Notes::MIXED_EXPONENTIAL_CUSTOM {
+        let custom = pending[0].histogram.uses_custom_buckets();
+        let other = pending.iter().find(|p| p.histogram.uses_custom_buckets() != custom);
+        let name = other.and_then(|p| p.labels.metric_name().map(str::to_owned)).unwrap_or_default();
+        notes.mixed_exponential_custom(&name, span);
+    }
+}
+
+/// NaN gives way to any number.
+#[inline]
+fn extreme(best: &mut f64, v: f64, is_max: bool) {
+    let better = if is_max { v > *best } else { v < *best };
+    if better || best.is_nan() {
+        *best = v;
+    }
+}

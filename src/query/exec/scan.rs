@@ -1,0 +1,401 @@
+//! A fragment on its shard: select, decode batch by batch, compute each series, keep or aggregate.
+
+use hashbrown::HashMap;
+use model::labels::METRIC_NAME;
+use model::{Labels, SeriesId};
+use promql::Function;
+use promql::ast::{Aggregator, Span};
+
+use crate::query::Error;
+use crate::query::annotations::Annotations;
+use crate::query::exec::access::Access;
+use crate::query::exec::elementwise;
+use crate::query::exec::fold::{Groups, group_labels};
+use crate::query::exec::window::{Ranger, Samples, Scratch, latest, latest_time, smoothed, time_span};
+use crate::query::frame::{Row, TYPE_LABEL, is_absent, without_reserved};
+use crate::query::plan::physical::{Chain, Fold, Fragment, Read};
+use crate::query::value::Series;
+use crate::shard::Shard;
+use crate::shard::index::SymbolId;
+use crate::shard::select::{Batch, BatchSeries};
+
+/// What a shard answers.
+#[derive(Debug, Default)]
+pub struct Partial {
+    pub result: Outcome,
+    pub notes: Annotations,
+    /// Samples read into windows or found by look-ups.
+    pub samples_read: u64,
+    pub series_read: u64,
+}
+
+#[derive(Debug)]
+pub enum Outcome {
+    Rows(Vec<Row>),
+    Groups(Groups),
+    /// Samples with their own times.
+    Raw(Vec<Series>),
+}
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Outcome::Rows(Vec::new())
+    }
+}
+
+/// Series computed between two breaths. At 50-500 ns each this is 10-30 us, longer where windows are long.
+const TURN_SERIES: usize = 64;
+
+/// Samples decoded between two breaths, where series are long.
+const TURN_SAMPLES: usize = 8 * 1024;
+
+/// Runs a fragment to its end, giving way to other work in between.
+pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, Error> {
+    let chain = &fragment.chain;
+    let (mint, maxt) = time_span(&chain.selector, &chain.read, fragment.steps, fragment.settings.lookback);
+    let mut selection = shard.with(|s| s.select(&chain.selector.matchers, mint, maxt));
+    let mut work = shard.with(|s| Work::new(s, fragment));
+    let mut batch = Batch::default();
+    shard.breathe().await?;
+    while shard.with(|s| s.next_batch(&mut selection, &mut batch)) {
+        let mut series = batch.series.as_slice();
+        while !series.is_empty() {
+            let turn = turn_length(series);
+            let (now, rest) = series.split_at(turn);
+            series = rest;
+            shard.with(|s| work.take(s, &batch, now))?;
+            shard.breathe().await?;
+        }
+    }
+    Ok(shard.with(|s| work.finish(s)))
+}
+
+/// How many of the next series to compute before breathing.
+fn turn_length(series: &[BatchSeries]) -> usize {
+    let mut samples = 0;
+    for (i, s) in series.iter().enumerate().take(TURN_SERIES) {
+        samples += s.values.len() + 16 * s.histograms.len();
+        if samples > TURN_SAMPLES {
+            return i + 1;
+        }
+    }
+    series.len().min(TURN_SERIES)
+}
+
+/// A fragment being worked on.
+struct Work<'f> {
+    fragment: &'f Fragment,
+    scratch: Scratch,
+    row: Row,
+    rows: Vec<(SeriesId, Row)>,
+    raw: Vec<Series>,
+    folding: Option<Folding<'f>>,
+    name_symbol: Option<SymbolId>,
+    type_symbol: Option<SymbolId>,
+    /// Names (with types) that were looked at whether they are counters'.
+    judged: HashMap<(SymbolId, SymbolId), ()>,
+    drops_name: bool,
+    sample_count: usize,
+    notes: Annotations,
+    samples_read: u64,
+    series_read: u64,
+}
+
+impl<'f> Work<'f> {
+    fn new(shard: &Shard, fragment: &'f Fragment) -> Work<'f> {
+        Work {
+            fragment,
+            scratch: Scratch::default(),
+            row: Row::new(Labels::empty()),
+            rows: Vec::new(),
+            raw: Vec::new(),
+            folding: fragment.fold.as_ref().map(|f| Folding::new(shard, f, fragment.steps.count)),
+            name_symbol: shard.symbol(METRIC_NAME),
+            type_symbol: shard.symbol(TYPE_LABEL),
+            judged: HashMap::new(),
+            drops_name: drops_name(&fragment.chain),
+            sample_count: 0,
+            notes: Annotations::default(),
+            samples_read: 0,
+            series_read: 0,
+        }
+    }
+
+    fn take(&mut self, shard: &Shard, batch: &Batch, series: &[BatchSeries]) -> Result<(), Error> {
+        for s in series {
+            let samples = Samples {
+                times: batch.times_of(s),
+                values: batch.values_of(s),
+                starts: batch.starts_of(s),
+                histograms: batch.histograms_of(s),
+            };
+            self.series_read += 1;
+            if let Read::Raw { range } = self.fragment.chain.read {
+                self.raw(shard, s.id, samples, range)?;
+            } else {
+                self.one(shard, s.id, samples)?;
+            }
+        }
+        if self.sample_count > self.fragment.samples_max {
+            return Err(Error::TooManySamples);
+        }
+        Ok(())
+    }
+
+    /// Computes one series.
+    fn one(&mut self, shard: &Shard, id: SeriesId, samples: Samples<'_>) -> Result<(), Error> {
+        let mut row = std::mem::replace(&mut self.row, Row::new(Labels::empty()));
+        row.floats.clear();
+        row.histograms.clear();
+        row.drop_name = self.drops_name && self.fragment.settings.delayed_name_removal;
+        self.read(shard, id, samples, &mut row)?;
+        if row.floats.iter().all(|v| is_absent(*v)) {
+            row.floats.clear();
+        }
+        if row.floats.is_empty() && row.histograms.is_empty() {
+            self.row = row;
+            return Ok(());
+        }
+        for map in &self.fragment.chain.maps {
+            elementwise::apply(map, &mut row, &mut self.notes);
+        }
+        if row.floats.len() < self.fragment.steps.count && !row.floats.is_empty() {
+            row.floats.resize(self.fragment.steps.count, compute::ABSENT);
+        }
+        if let Some(folding) = &mut self.folding {
+            folding.take(shard, id, &row, row_labels(shard, id, self.drops_name && !row.drop_name));
+            self.row = row;
+        } else if !row.is_empty() {
+            self.sample_count += row.sample_count();
+            self.rows.push((id, row));
+        } else {
+            self.row = row;
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        shard: &Shard,
+        id: SeriesId,
+        samples: Samples<'_>,
+        row: &mut Row,
+    ) -> Result<(), Error> {
+        let Fragment { steps, settings, chain, .. } = self.fragment;
+        let name_symbol = self.name_symbol;
+        let name = move || name_text(shard, id, name_symbol);
+        match &chain.read {
+            Read::Latest if chain.selector.smoothed => smoothed(
+                samples,
+                &chain.selector,
+                *steps,
+                settings.lookback,
+                chain.span,
+                &name,
+                row,
+                &mut self.notes,
+                &mut self.scratch,
+            ),
+            Read::Latest => latest(samples, &chain.selector, *steps, settings.lookback, row),
+            Read::LatestTime | Read::LatestStart => {
+                let of_start = matches!(chain.read, Read::LatestStart);
+                if !of_start || settings.use_start_timestamps {
+                    latest_time(samples, &chain.selector, *steps, settings.lookback, of_start, row);
+                }
+            }
+            Read::Window { function, range, params, span, .. } => {
+                let ranger = Ranger {
+                    selector: &chain.selector,
+                    steps: *steps,
+                    settings: *settings,
+                    function: *function,
+                    range: *range,
+                    params,
+                    span: *span,
+                };
+                self.samples_read += ranger.fill(samples, &mut self.scratch, &name, row, &mut self.notes)?;
+                if matches!(function, Function::Rate | Function::Increase) && !row.floats.is_empty() {
+                    self.judge_counter(shard, id, *span);
+                }
+                return Ok(());
+            }
+            Read::Raw { .. } => {}
+        }
+        self.samples_read += row.float_count() as u64;
+        Ok(())
+    }
+
+    /// Says so, once a name, where a rate is taken of something that is not called like a counter.
+    fn judge_counter(&mut self, shard: &Shard, id: SeriesId, span: Span) {
+        let value = |name: Option<SymbolId>| name.map_or(SymbolId::EMPTY, |n| shard.label_value(id, n));
+        let name = value(self.name_symbol);
+        let kind = if self.fragment.settings.type_and_unit_labels { value(self.type_symbol) } else { SymbolId::EMPTY };
+        if self.judged.insert((name, kind), ()).is_some() {
+            return;
+        }
+        judge_counter(
+            shard.symbol_text(name),
+            self.fragment.settings.type_and_unit_labels.then(|| shard.symbol_text(kind)),
+            span,
+            &mut self.notes,
+        );
+    }
+
+    /// Keeps the samples of a range vector that is the answer itself.
+    fn raw(&mut self, shard: &Shard, id: SeriesId, samples: Samples<'_>, range: i64) -> Result<(), Error> {
+        let chain = &self.fragment.chain;
+        let end = chain.selector.reference(self.fragment.steps.start);
+        let (anchored, smoothed) = (chain.selector.anchored, chain.selector.smoothed);
+        let live = |s: &Samples<'_>| -> (Vec<i64>, Vec<f64>) {
+            let pairs = s.times.iter().zip(s.values).filter(|(_, v)| !model::is_stale(**v));
+            pairs.map(|(t, v)| (*t, *v)).unzip()
+        };
+        let (times, values) = live(&samples);
+        let mut histograms: Vec<_> = samples
+            .histograms
+            .iter()
+            .filter(|h| !h.histogram.is_stale())
+            .map(|h| (h.time, h.histogram.clone()))
+            .collect();
+        let floats = if anchored || smoothed {
+            if !histograms.is_empty() {
+                let what = if anchored { "anchored" } else { "smoothed" };
+                return Err(Error::Execution(format!("{what} modifier is not supported with histograms")));
+            }
+            compute::range::extend_floats(&times, &values, end - range, end, smoothed)
+        } else {
+            histograms.retain(|(t, _)| *t > end - range && *t <= end);
+            times.into_iter().zip(values).filter(|(t, _)| *t > end - range && *t <= end).collect()
+        };
+        if floats.is_empty() && histograms.is_empty() {
+            return Ok(());
+        }
+        let worth = |h: &(i64, std::sync::Arc<_>)| crate::query::frame::histogram_sample_count(&h.1);
+        let count = floats.len() + histograms.iter().map(worth).sum::<usize>();
+        self.sample_count += count;
+        self.samples_read += count as u64;
+        self.raw.push(Series { labels: shard.labels(id), floats, histograms });
+        Ok(())
+    }
+
+    fn finish(self, shard: &Shard) -> Partial {
+        let drop_now = self.drops_name && !self.fragment.settings.delayed_name_removal;
+        let result = if let Some(folding) = self.folding {
+            Outcome::Groups(folding.groups)
+        } else if matches!(self.fragment.chain.read, Read::Raw { .. }) {
+            Outcome::Raw(self.raw)
+        } else {
+            let labeled = self.rows.into_iter().map(|(id, row)| Row { labels: row_labels(shard, id, drop_now)(), ..row });
+            Outcome::Rows(labeled.collect())
+        };
+        Partial { result, notes: self.notes, samples_read: self.samples_read, series_read: self.series_read }
+    }
+}
+
+/// The labels of a series as the chain leaves them, made when asked for.
+fn row_labels(shard: &Shard, id: SeriesId, drop_now: bool) -> impl Fn() -> Labels + '_ {
+    move || {
+        let labels = shard.labels(id);
+        if drop_now { without_reserved(&labels) } else { labels }
+    }
+}
+
+fn name_text(shard: &Shard, id: SeriesId, name_symbol: Option<SymbolId>) -> String {
+    name_symbol.map_or(String::new(), |n| shard.symbol_text(shard.label_value(id, n)).to_owned())
+}
+
+/// Notes a name (or, where types are known, a type) that is not a counter's.
+pub fn judge_counter(name: &str, kind: Option<&str>, span: Span, notes: &mut Annotations) {
+    const SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
+    match kind {
+        _ if name.is_empty() => {}
+        Some(kind) if kind != "counter" && kind != "histogram" => notes.type_not_counter(kind, name, span),
+        Some(_) => {}
+        None if !SUFFIXES.iter().any(|s| name.ends_with(s)) => notes.possibly_not_counter(name, span),
+        None => {}
+    }
+}
+
+fn drops_name(chain: &Chain) -> bool {
+    let read = match &chain.read {
+        Read::Latest | Read::Raw { .. } => false,
+        Read::LatestTime | Read::LatestStart => true,
+        Read::Window { function, .. } => !matches!(function, Function::LastOverTime | Function::FirstOverTime),
+    };
+    read || chain.maps.iter().any(|m| m.drops_name())
+}
+
+/// Grouping by symbols.
+struct Folding<'f> {
+    fold: &'f Fold,
+    groups: Groups,
+    keys: Keys,
+}
+
+/// How a series finds its group.
+enum Keys {
+    /// All series are one group.
+    One(Option<u32>),
+    /// `by` one label: its symbol says it all.
+    Label(SymbolId, HashMap<SymbolId, u32>),
+    /// `by` several labels.
+    Labels(Vec<SymbolId>, HashMap<Box<[SymbolId]>, u32>, Vec<SymbolId>),
+    /// `without`: every label but those.
+    Others(Vec<SymbolId>, HashMap<Box<[SymbolId]>, u32>, Vec<SymbolId>),
+}
+
+impl<'f> Folding<'f> {
+    fn new(shard: &Shard, fold: &'f Fold, step_count: usize) -> Folding<'f> {
+        // A label that no series of this shard has cannot tell them apart.
+        let symbols = |names: &mut dyn Iterator<Item = &String>| -> Vec<SymbolId> {
+            names.filter_map(|n| shard.symbol(n)).collect()
+        };
+        let is_value = |n: &&String| fold.op == Aggregator::CountValues && ***n == *fold.label;
+        let keys = if fold.without {
+            let mut left_out = symbols(&mut fold.grouping.iter());
+            left_out.extend(shard.symbol(METRIC_NAME));
+            if fold.op == Aggregator::CountValues {
+                left_out.extend(shard.symbol(&fold.label));
+            }
+            Keys::Others(left_out, HashMap::new(), Vec::new())
+        } else {
+            let kept = symbols(&mut fold.grouping.iter().filter(|n| !is_value(n)));
+            match kept.as_slice() {
+                [] => Keys::One(None),
+                [one] => Keys::Label(*one, HashMap::new()),
+                _ => Keys::Labels(kept, HashMap::new(), Vec::new()),
+            }
+        };
+        Folding { fold, groups: Groups::new(fold, step_count), keys }
+    }
+
+    fn take(&mut self, shard: &Shard, id: SeriesId, row: &Row, labels: impl Fn() -> Labels) {
+        let (fold, groups) = (self.fold, &mut self.groups);
+        let open = || groups.open(group_labels(fold, &labels()));
+        let group = match &mut self.keys {
+            Keys::One(known) => *known.get_or_insert_with(open),
+            Keys::Label(name, known) => *known.entry(shard.label_value(id, *name)).or_insert_with(open),
+            Keys::Labels(names, known, key) => {
+                key.clear();
+                key.extend(names.iter().map(|n| shard.label_value(id, *n)));
+                find(known, key, open)
+            }
+            Keys::Others(names, known, key) => {
+                key.clear();
+                let kept = shard.index().label_symbols(id).filter(|(n, _)| !names.contains(n));
+                key.extend(kept.flat_map(|(n, v)| [n, v]));
+                find(known, key, open)
+            }
+        };
+        self.groups.add(group, row, labels);
+    }
+}
+
+fn find(known: &mut HashMap<Box<[SymbolId]>, u32>, key: &[SymbolId], open: impl FnOnce() -> u32) -> u32 {
+    if let Some(g) = known.get(key) {
+        return *g;
+    }
+    let g = open();
+    known.insert(key.into(), g);
+    g
+}

@@ -1,0 +1,333 @@
+//! A series' samples into the cells of a row: the newest sample at each step, or a function of a range before it.
+
+use std::sync::Arc;
+
+use compute::range::{HistogramSample, InvalidFactor, Modifier, RangeFunction, Window, smooth_instant};
+use compute::{Answer, Notes};
+use model::histogram::FloatHistogram;
+use model::{Timestamp, is_stale};
+use promql::Function;
+use promql::ast::Span;
+
+use crate::query::Error;
+use crate::query::annotations::{Annotations, Merging};
+use crate::query::frame::{Row, Steps};
+use crate::query::plan::logical::Selector;
+use crate::query::plan::physical::{Column, Read, Settings};
+use crate::shard::select::HistogramPoint;
+
+/// Samples of one series, ascending; staleness markers among them.
+#[derive(Clone, Copy)]
+pub struct Samples<'a> {
+    pub times: &'a [Timestamp],
+    pub values: &'a [f64],
+    /// As many as `times`, or none.
+    pub starts: &'a [Timestamp],
+    pub histograms: &'a [HistogramPoint],
+}
+
+impl HistogramSample for HistogramPoint {
+    fn time(&self) -> i64 {
+        self.time
+    }
+    fn start(&self) -> i64 {
+        self.start
+    }
+    fn histogram(&self) -> &FloatHistogram {
+        &self.histogram
+    }
+}
+
+/// The times that a selector looks at over all steps: from the first (inclusive) to the last.
+pub fn time_span(selector: &Selector, read: &Read, steps: Steps, lookback: i64) -> (Timestamp, Timestamp) {
+    let (first, last) = (selector.reference(steps.start), selector.reference(steps.last()));
+    let back = match read {
+        Read::Latest | Read::LatestTime | Read::LatestStart => lookback,
+        Read::Window { range, .. } | Read::Raw { range } => {
+            if selector.anchored || selector.smoothed { range + lookback } else { *range }
+        }
+    };
+    let ahead = if selector.smoothed { lookback } else { 0 };
+    (first.saturating_sub(back).saturating_add(1), last.saturating_add(ahead))
+}
+
+/// Buffers for samples without staleness markers.
+#[derive(Default)]
+pub struct Scratch {
+    times: Vec<Timestamp>,
+    values: Vec<f64>,
+    starts: Vec<Timestamp>,
+    histograms: Vec<HistogramPoint>,
+}
+
+impl Scratch {
+    /// The samples that are not staleness markers.
+    fn live<'a>(&'a mut self, s: Samples<'a>) -> Samples<'a> {
+        let mut live = s;
+        if s.values.iter().any(|v| is_stale(*v)) {
+            self.times.clear();
+            self.values.clear();
+            self.starts.clear();
+            for (i, v) in s.values.iter().enumerate().filter(|(_, v)| !is_stale(**v)) {
+                self.times.push(s.times[i]);
+                self.values.push(*v);
+                self.starts.extend(s.starts.get(i));
+            }
+            (live.times, live.values, live.starts) = (&self.times, &self.values, &self.starts);
+        }
+        if s.histograms.iter().any(|h| h.histogram.is_stale()) {
+            self.histograms.clear();
+            self.histograms.extend(s.histograms.iter().filter(|h| !h.histogram.is_stale()).cloned());
+            live.histograms = &self.histograms;
+        }
+        live
+    }
+}
+
+/// The newest sample at or before a moment: a float by its index, or a histogram.
+enum Newest<'a> {
+    Float(usize),
+    Histogram(&'a HistogramPoint),
+}
+
+fn newest<'a>(s: &Samples<'a>, at: Timestamp, lookback: i64) -> Option<Newest<'a>> {
+    let f = s.times.partition_point(|t| *t <= at).checked_sub(1);
+    let h = s.histograms.partition_point(|h| h.time <= at).checked_sub(1);
+    let is_float = match (f, h) {
+        (Some(f), Some(h)) => s.times[f] > s.histograms[h].time,
+        (Some(_), None) => true,
+        _ => false,
+    };
+    let (time, stale, found) = if is_float {
+        let f = f?;
+        (s.times[f], is_stale(s.values[f]), Newest::Float(f))
+    } else {
+        let h = &s.histograms[h?];
+        (h.time, h.histogram.is_stale(), Newest::Histogram(h))
+    };
+    (time > at.saturating_sub(lookback) && !stale).then_some(found)
+}
+
+/// Fills `row` with the newest sample at each step.
+pub fn latest(s: Samples<'_>, selector: &Selector, steps: Steps, lookback: i64, row: &mut Row) {
+    for (step, t) in steps.times().enumerate() {
+        match newest(&s, selector.reference(t), lookback) {
+            None => {}
+            Some(Newest::Float(i)) => row.set_float(step, s.values[i], steps.count),
+            Some(Newest::Histogram(h)) => row.push_histogram(step, h.histogram.clone()),
+        }
+    }
+}
+
+/// Fills `row` with the time of the newest sample, or with when its counter began.
+pub fn latest_time(
+    s: Samples<'_>,
+    selector: &Selector,
+    steps: Steps,
+    lookback: i64,
+    of_start: bool,
+    row: &mut Row,
+) {
+    for (step, t) in steps.times().enumerate() {
+        let found = newest(&s, selector.reference(t), lookback);
+        let time = match found {
+            None => continue,
+            Some(Newest::Float(i)) if of_start => s.starts.get(i).copied().unwrap_or(0),
+            Some(Newest::Float(i)) => s.times[i],
+            Some(Newest::Histogram(h)) if of_start => h.start,
+            Some(Newest::Histogram(h)) => h.time,
+        };
+        row.set_float(step, time as f64 / 1000.0, steps.count);
+    }
+}
+
+/// A range function over all steps.
+pub struct Ranger<'a> {
+    pub selector: &'a Selector,
+    pub steps: Steps,
+    pub settings: Settings,
+    pub function: Function,
+    pub range: i64,
+    pub params: &'a [Column],
+    /// Where notes point to.
+    pub span: Span,
+}
+
+impl Ranger<'_> {
+    fn modifier(&self) -> Modifier {
+        match (self.selector.anchored, self.selector.smoothed) {
+            (true, _) => Modifier::Anchored,
+            (_, true) => Modifier::Smoothed,
+            _ => Modifier::Plain,
+        }
+    }
+
+    /// Fills `row` with the function's value at each step; gives how many samples were looked at.
+    pub fn fill(
+        &self,
+        samples: Samples<'_>,
+        scratch: &mut Scratch,
+        name: &dyn Fn() -> String,
+        row: &mut Row,
+        notes: &mut Annotations,
+    ) -> Result<u64, Error> {
+        let mut s = scratch.live(samples);
+        if !self.settings.use_start_timestamps {
+            s.starts = &[];
+        }
+        let modifier = self.modifier();
+        let back = if modifier == Modifier::Plain { 0 } else { self.settings.lookback };
+        let ahead = if modifier == Modifier::Smoothed { self.settings.lookback } else { 0 };
+        let mut read = 0;
+        for (step, at) in self.steps.times().enumerate() {
+            let end = self.selector.reference(at);
+            let start = end.saturating_sub(self.range);
+            let (first, last) = (start.saturating_sub(back), end.saturating_add(ahead));
+            let floats = s.times.partition_point(|t| *t <= first)..s.times.partition_point(|t| *t <= last);
+            let histograms = s.histograms.partition_point(|h| h.time <= first)
+                ..s.histograms.partition_point(|h| h.time <= last);
+            if floats.is_empty() && histograms.is_empty() {
+                continue;
+            }
+            read += (floats.len() + histograms.len()) as u64;
+            let window = Window {
+                at,
+                start,
+                end,
+                times: &s.times[floats.clone()],
+                values: &s.values[floats.clone()],
+                starts: if s.starts.is_empty() { &[] } else { &s.starts[floats] },
+                histograms: &s.histograms[histograms],
+                histogram_starts: self.settings.use_start_timestamps,
+                modifier,
+            };
+            let Some(function) = range_function(self.function, self.params, step)? else { continue };
+            let answer = function.eval(&window);
+            if !answer.notes.is_empty() {
+                range_notes(answer.notes, self.params, step, name, self.span, notes);
+            }
+            place(answer, step, self.steps.count, row);
+        }
+        Ok(read)
+    }
+}
+
+fn place(answer: Answer, step: usize, step_count: usize, row: &mut Row) {
+    match answer.value {
+        None => {}
+        Some(compute::Value::Float(v)) => row.set_float(step, v, step_count),
+        Some(compute::Value::Histogram(h)) => row.push_histogram(step, Arc::from(h)),
+    }
+}
+
+/// Fills `row` with the values of a smoothed instant selector.
+pub fn smoothed(
+    samples: Samples<'_>,
+    selector: &Selector,
+    steps: Steps,
+    lookback: i64,
+    span: Span,
+    name: &dyn Fn() -> String,
+    row: &mut Row,
+    notes: &mut Annotations,
+    scratch: &mut Scratch,
+) {
+    let s = scratch.live(samples);
+    for (step, at) in steps.times().enumerate() {
+        let end = selector.reference(at);
+        let (first, last) = (end.saturating_sub(lookback), end.saturating_add(lookback));
+        let floats = s.times.partition_point(|t| *t <= first)..s.times.partition_point(|t| *t <= last);
+        let histograms = s.histograms.partition_point(|h| h.time <= first)
+            ..s.histograms.partition_point(|h| h.time <= last);
+        let window = Window {
+            at,
+            start: first,
+            end: last,
+            times: &s.times[floats.clone()],
+            values: &s.values[floats],
+            starts: &[],
+            histograms: &s.histograms[histograms],
+            histogram_starts: false,
+            modifier: Modifier::Smoothed,
+        };
+        let answer = smooth_instant(&window, end);
+        range_notes(answer.notes, &[], step, name, span, notes);
+        place(answer, step, steps.count, row);
+    }
+}
+
+/// Errors: a parameter is out of bounds.
+fn range_function(function: Function, params: &[Column], step: usize) -> Result<Option<RangeFunction>, Error> {
+    let param = |i: usize| params.get(i).and_then(|c| c.get(step)).copied().unwrap_or(f64::NAN);
+    Ok(Some(match function {
+        Function::AvgOverTime => RangeFunction::AvgOverTime,
+        Function::Changes => RangeFunction::Changes,
+        Function::CountOverTime => RangeFunction::CountOverTime,
+        Function::Delta => RangeFunction::Delta,
+        Function::Deriv => RangeFunction::Deriv,
+        Function::DoubleExponentialSmoothing => {
+            RangeFunction::smoothing(param(0), param(1)).map_err(invalid_factor)?
+        }
+        Function::FirstOverTime => RangeFunction::FirstOverTime,
+        Function::Idelta => RangeFunction::Idelta,
+        Function::Increase => RangeFunction::Increase,
+        Function::Irate => RangeFunction::Irate,
+        Function::LastOverTime => RangeFunction::LastOverTime,
+        Function::MadOverTime => RangeFunction::MadOverTime,
+        Function::MaxOverTime => RangeFunction::MaxOverTime,
+        Function::MinOverTime => RangeFunction::MinOverTime,
+        Function::PredictLinear => RangeFunction::PredictLinear(param(0)),
+        Function::PresentOverTime | Function::AbsentOverTime => RangeFunction::PresentOverTime,
+        Function::QuantileOverTime => RangeFunction::QuantileOverTime(param(0)),
+        Function::Rate => RangeFunction::Rate,
+        Function::Resets => RangeFunction::Resets,
+        Function::StddevOverTime => RangeFunction::StddevOverTime,
+        Function::StdvarOverTime => RangeFunction::StdvarOverTime,
+        Function::SumOverTime => RangeFunction::SumOverTime,
+        Function::TsOfFirstOverTime => RangeFunction::TsOfFirstOverTime,
+        Function::TsOfLastOverTime => RangeFunction::TsOfLastOverTime,
+        Function::TsOfMaxOverTime => RangeFunction::TsOfMaxOverTime,
+        Function::TsOfMinOverTime => RangeFunction::TsOfMinOverTime,
+        _ => return Ok(None),
+    }))
+}
+
+fn invalid_factor(f: InvalidFactor) -> Error {
+    let (name, symbol, v) = match f {
+        InvalidFactor::Smoothing(v) => ("smoothing", "sf", v),
+        InvalidFactor::Trend(v) => ("trend", "tf", v),
+    };
+    Error::Execution(format!("invalid {name} factor. Expected: 0 < {symbol} < 1, got: {v:.6}"))
+}
+
+/// Puts remarks of a computation over one series into words.
+pub fn range_notes(
+    remarks: Notes,
+    params: &[Column],
+    step: usize,
+    name: &dyn Fn() -> String,
+    span: Span,
+    notes: &mut Annotations,
+) {
+    for remark in remarks.iter() {
+        match remark {
+            Notes::MIXED_FLOATS_HISTOGRAMS => notes.mixed_floats_histograms(&name(), span),
+            Notes::NOT_A_COUNTER => notes.not_counter_histogram(&name(), span),
+            Notes::NOT_A_GAUGE => notes.not_gauge_histogram(&name(), span),
+            Notes::MIXED_EXPONENTIAL_CUSTOM => notes.mixed_exponential_custom(&name(), span),
+            Notes::HISTOGRAMS_IGNORED_IN_RANGE => notes.histogram_ignored_in_range(&name(), span),
+            Notes::START_TIME_OVERLAP => notes.start_time_overlap(&name(), span),
+            Notes::BOUNDS_RECONCILED_ADD => notes.bounds_reconciled(Merging::Addition, span),
+            Notes::BOUNDS_RECONCILED_SUB => notes.bounds_reconciled(Merging::Subtraction, span),
+            Notes::BOUNDS_RECONCILED_AGGREGATION => notes.bounds_reconciled(Merging::Aggregation, span),
+            Notes::RESET_COLLISION_ADD => notes.counter_reset_collision(Merging::Addition, span),
+            Notes::RESET_COLLISION_SUB => notes.counter_reset_collision(Merging::Subtraction, span),
+            Notes::RESET_COLLISION_AGGREGATION => notes.counter_reset_collision(Merging::Aggregation, span),
+            Notes::INVALID_QUANTILE => {
+                let q = params.first().and_then(|c| c.get(step)).copied().unwrap_or(f64::NAN);
+                notes.invalid_quantile(q, span);
+            }
+            _ => {}
+        }
+    }
+}
