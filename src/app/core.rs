@@ -50,7 +50,8 @@ const SHARD_BITS: u32 = 10;
 
 impl MeshSink {
     pub fn source_base(start_seconds: u64, shard: u16) -> u64 {
-        (start_seconds & 0x3fff_ffff) << (SOURCES_BITS + SHARD_BITS) | u64::from(shard & 0x3ff) << SOURCES_BITS
+        (start_seconds & 0x3fff_ffff) << (SOURCES_BITS + SHARD_BITS)
+            | u64::from(shard & 0x3ff) << SOURCES_BITS
     }
 }
 

@@ -39,7 +39,9 @@ impl DataDir {
         let lock = if takes_lock { Some(DirLock::take(path)?) } else { None };
         let id_path = path.join(ID_FILE);
         let id = match fs::read_to_string(&id_path) {
-            Ok(text) => u64::from_str_radix(text.trim(), 16).map_err(|_| Error::ForeignId(id_path.clone()))?,
+            Ok(text) => {
+                u64::from_str_radix(text.trim(), 16).map_err(|_| Error::ForeignId(id_path.clone()))?
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let id = Rng::from_entropy().next_u64();
                 fs::write(&id_path, format!("{id:016x}\n")).map_err(file("write", &id_path))?;
@@ -47,9 +49,12 @@ impl DataDir {
             }
             Err(e) => return Err(file("read", &id_path)(e)),
         };
+        crate::shard::reshard::settle(path)?;
         let shards = path.join("shards");
         let mut other_counts: Vec<u16> = match fs::read_dir(&shards) {
-            Ok(entries) => entries.flatten().filter_map(|e| count_of(&e.file_name().to_string_lossy())).collect(),
+            Ok(entries) => {
+                entries.flatten().filter_map(|e| count_of(&e.file_name().to_string_lossy())).collect()
+            }
             Err(_) => Vec::new(),
         };
         other_counts.sort_unstable();
@@ -57,6 +62,17 @@ impl DataDir {
         other_counts.retain(|n| *n != shard_count);
         Ok(DataDir { path: path.to_path_buf(), id, other_counts, _lock: lock })
     }
+}
+
+/// Makes the data of another shard count this one's.
+pub fn adopt(dir: &DataDir, shard_count: u16, now_seconds: u64) -> Result<(), Error> {
+    // Ids that no running shard gives out: the last shard's number is beyond what may be started.
+    let life = crate::app::core::MeshSink::source_base(now_seconds, u16::MAX);
+    for count in &dir.other_counts {
+        tracing::info!(from = count, to = shard_count, "the number of shards changed: series are dealt anew");
+        crate::shard::reshard::reshard(&dir.path, dir.id, *count, shard_count, life)?;
+    }
+    Ok(())
 }
 
 /// `NNNN-of-MMMM` is a shard of MMMM.

@@ -154,7 +154,8 @@ pub fn parse_cpus(text: &str) -> Result<Vec<usize>, String> {
     let mut cpus = Vec::new();
     for part in text.split(',').filter(|p| !p.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |t: &str| t.parse::<usize>().map_err(|_| format!("--shards.cpus: {part:?} is no CPU or range"));
+        let number =
+            |t: &str| t.parse::<usize>().map_err(|_| format!("--shards.cpus: {part:?} is no CPU or range"));
         let (first, last) = (number(first)?, number(last)?);
         if last < first || last >= 4096 {
             return Err(format!("--shards.cpus: {part:?} is no range of CPUs"));

@@ -1,6 +1,5 @@
 //! The running shards, and the jobs that were dealt to them.
 
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -59,7 +58,7 @@ impl House {
             data_dir: dir.path.clone(),
             directory_id: dir.id,
             generation: Arc::default(),
-            start_seconds: (options.clock.wall_ms() / 1000) as u64,
+            start_seconds: (options.clock.now_ms() / 1000) as u64,
             seed: options.seed,
             tolerance_ms: options.tolerance_ms,
         };
@@ -86,11 +85,19 @@ async fn build(plan: Plan, context: ShardContext<Core, Rows>) -> Result<Rc<Core>
     let keeper = Rc::new(Keeper::open(Rc::new(DirectDisk), &place, plan.generation.clone()).await?);
     let took = context.clock.now().since(started);
     let r = &keeper.recovered;
-    tracing::info!(shard, records = r.record_count, series = r.series_count, bytes = r.bytes, ?took, "log replayed");
+    tracing::info!(
+        shard,
+        records = r.record_count,
+        series = r.series_count,
+        bytes = r.bytes,
+        ?took,
+        "log replayed"
+    );
     for damage in &r.damage {
         tracing::error!(shard, %damage, "the log is damaged: what follows there was set aside");
     }
-    spawn(TaskClass::Ingest, keeper.clone().run_commits(context.pulse.clone(), context.gate.clone())).detach();
+    spawn(TaskClass::Ingest, keeper.clone().run_commits(context.pulse.clone(), context.gate.clone()))
+        .detach();
     let sink = MeshSink {
         shard,
         keeper: keeper.clone(),
@@ -129,9 +136,4 @@ pub fn deal(mesh: &HouseMesh, jobs: &[Arc<Job>]) -> Result<(), rt::Error> {
         block_on(answer)?;
     }
     Ok(())
-}
-
-/// Where the shards' data lives, for messages.
-pub fn shards_dir(data_dir: &Path) -> std::path::PathBuf {
-    data_dir.join("shards")
 }

@@ -60,11 +60,16 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let meta = event.metadata();
-        let time = millis_text(SystemClock::shared().wall_ms());
+        let time = millis_text(SystemClock::shared().now_ms());
         let file = meta.file().and_then(|f| f.rsplit("src/").next()).unwrap_or("");
         let source = format!("{file}:{}", meta.line().unwrap_or(0));
         let level = meta.level().as_str();

@@ -63,7 +63,8 @@ impl Requests {
         }
     }
 
-    fn push(&self, page: &mut Page) {
+    /// Writes the families of requests.
+    pub fn push_to(&self, page: &mut Page) {
         let map = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         page.family("prometheus_http_requests_total", "counter", "Counter of HTTP requests.");
         for ((handler, code), d) in &map {
@@ -128,7 +129,8 @@ impl Page {
 pub struct Sources<'a> {
     pub shards: &'a [ShardFigures],
     pub readings: &'a [ShardReading],
-    pub requests: &'a Requests,
+    /// Families of requests, already written.
+    pub requests: &'a str,
     pub reload_succeeded: bool,
     pub last_reload_seconds: f64,
     pub start_seconds: f64,
@@ -141,7 +143,7 @@ pub fn page(s: &Sources<'_>) -> String {
     head(&mut p, s.shards);
     scrapes(&mut p, s.shards);
     shards(&mut p, s.shards, s.readings);
-    s.requests.push(&mut p);
+    p.0.push_str(s.requests);
     let reloaded = f64::from(u8::from(s.reload_succeeded));
     p.single(
         "prometheus_config_last_reload_successful",
@@ -156,7 +158,12 @@ pub fn page(s: &Sources<'_>) -> String {
         s.last_reload_seconds,
     );
     let ready = f64::from(u8::from(s.is_ready));
-    p.single("prometheus_ready", "gauge", "Whether Prometheus startup was fully completed and the server is ready for normal operation.", ready);
+    p.single(
+        "prometheus_ready",
+        "gauge",
+        "Whether Prometheus startup was fully completed and the server is ready for normal operation.",
+        ready,
+    );
     process(&mut p, s.start_seconds);
     p.into_text()
 }
@@ -176,23 +183,57 @@ fn head(p: &mut Page, shards: &[ShardFigures]) {
     let series = sum(shards, |s| s.series);
     p.single("prometheus_tsdb_head_series", "gauge", "Total number of series in the head block.", series);
     let created = sum(shards, |s| s.series_created);
-    p.single("prometheus_tsdb_head_series_created_total", "counter", "Total number of series created in the head", created);
+    p.single(
+        "prometheus_tsdb_head_series_created_total",
+        "counter",
+        "Total number of series created in the head",
+        created,
+    );
     let name = "prometheus_tsdb_head_samples_appended_total";
     p.family(name, "counter", "Total number of appended samples.");
     p.sample(name, &[("type", "float".into())], sum(shards, |s| s.samples));
     let name = "prometheus_tsdb_out_of_order_samples_total";
-    p.family(name, "counter", "Total number of out of order samples ingestion failed attempts due to out of order being disabled.");
+    p.family(
+        name,
+        "counter",
+        "Total number of out of order samples ingestion failed attempts due to out of order being disabled.",
+    );
     p.sample(name, &[("type", "float".into())], sum(shards, |s| s.out_of_order));
     let min = shards.iter().filter_map(|s| s.min_time).min();
     let max = shards.iter().filter_map(|s| s.max_time).max();
     if let (Some(min), Some(max)) = (min, max) {
-        p.single("prometheus_tsdb_head_min_time", "gauge", "Minimum time bound of the head block. The unit is decided by the library consumer.", min as f64);
-        p.single("prometheus_tsdb_head_max_time", "gauge", "Maximum timestamp of the head block. The unit is decided by the library consumer.", max as f64);
-        p.single("prometheus_tsdb_head_min_time_seconds", "gauge", "Minimum time bound of the head block.", min as f64 / 1e3);
-        p.single("prometheus_tsdb_head_max_time_seconds", "gauge", "Maximum timestamp of the head block.", max as f64 / 1e3);
+        p.single(
+            "prometheus_tsdb_head_min_time",
+            "gauge",
+            "Minimum time bound of the head block. The unit is decided by the library consumer.",
+            min as f64,
+        );
+        p.single(
+            "prometheus_tsdb_head_max_time",
+            "gauge",
+            "Maximum timestamp of the head block. The unit is decided by the library consumer.",
+            max as f64,
+        );
+        p.single(
+            "prometheus_tsdb_head_min_time_seconds",
+            "gauge",
+            "Minimum time bound of the head block.",
+            min as f64 / 1e3,
+        );
+        p.single(
+            "prometheus_tsdb_head_max_time_seconds",
+            "gauge",
+            "Maximum timestamp of the head block.",
+            max as f64 / 1e3,
+        );
     }
     let failed = sum(shards, |s| s.failed_commits);
-    p.single("prometheus_tsdb_wal_writes_failed_total", "counter", "Total number of write log writes that failed.", failed);
+    p.single(
+        "prometheus_tsdb_wal_writes_failed_total",
+        "counter",
+        "Total number of write log writes that failed.",
+        failed,
+    );
 }
 
 fn scrapes(p: &mut Page, shards: &[ShardFigures]) {
@@ -224,7 +265,9 @@ fn scrapes(p: &mut Page, shards: &[ShardFigures]) {
         ),
         ("systole_scrapes_total", "Scrapes that were begun.", |s| s.scrape.scrapes),
         ("systole_scrape_failures_total", "Scrapes that failed.", |s| s.scrape.failures),
-        ("systole_scrape_missed_turns_total", "Turns at which a target was not scraped.", |s| s.scrape.missed_turns),
+        ("systole_scrape_missed_turns_total", "Turns at which a target was not scraped.", |s| {
+            s.scrape.missed_turns
+        }),
         ("systole_scrape_samples_total", "Samples on scraped pages.", |s| s.scrape.samples),
     ] {
         p.single(name, "counter", help, sum(shards, f));
@@ -243,10 +286,16 @@ fn shards(p: &mut Page, shards: &[ShardFigures], readings: &[ShardReading]) {
     let figures: [(&str, &str, &str, fn(&ShardFigures) -> f64); 10] = [
         ("systole_shard_series", "gauge", "Series of the shard.", |s| s.series as f64),
         ("systole_shard_groups", "gauge", "Groups of the shard.", |s| s.groups as f64),
-        ("systole_shard_head_bytes", "gauge", "Bytes of rows and windows in memory.", |s| s.head_bytes as f64),
-        ("systole_shard_page_bytes", "gauge", "Bytes of held pages and their slots.", |s| s.page_bytes as f64),
+        ("systole_shard_head_bytes", "gauge", "Bytes of rows and windows in memory.", |s| {
+            s.head_bytes as f64
+        }),
+        ("systole_shard_page_bytes", "gauge", "Bytes of held pages and their slots.", |s| {
+            s.page_bytes as f64
+        }),
         ("systole_shard_commits_total", "counter", "Commits of the log.", |s| s.commits as f64),
-        ("systole_shard_commit_bytes_total", "counter", "Bytes of records committed.", |s| s.commit_bytes as f64),
+        ("systole_shard_commit_bytes_total", "counter", "Bytes of records committed.", |s| {
+            s.commit_bytes as f64
+        }),
         ("systole_shard_commit_seconds_total", "counter", "Time commits took.", |s| s.commit_seconds),
         ("systole_shard_commit_seconds_max", "gauge", "The longest commit.", |s| s.commit_seconds_max),
         ("systole_shard_refused_batches_total", "counter", "Batches that were refused.", |s| {
@@ -265,7 +314,9 @@ fn shards(p: &mut Page, shards: &[ShardFigures], readings: &[ShardReading]) {
         ("systole_shard_beats_total", "counter", "Beats of the pulse.", |r| r.beats as f64),
         ("systole_shard_beat_late_seconds_max", "gauge", "The latest beat.", |r| r.late_max_seconds),
         ("systole_shard_mailbox_depth", "gauge", "Jobs and batches waiting.", |r| r.mailbox_depth as f64),
-        ("systole_shard_mailbox_refused_total", "counter", "Messages and jobs refused.", |r| r.refused as f64),
+        ("systole_shard_mailbox_refused_total", "counter", "Messages and jobs refused.", |r| {
+            r.refused as f64
+        }),
         ("systole_shard_messages_total", "counter", "Messages received.", |r| r.messages as f64),
         ("systole_shard_jobs_total", "counter", "Jobs run for others.", |r| r.jobs as f64),
     ];
@@ -285,7 +336,12 @@ fn process(p: &mut Page, start_seconds: f64) {
     p.single("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", cpu);
     p.single("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", field(20));
     p.single("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", field(21) * 4096.0);
-    p.single("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", start_seconds);
+    p.single(
+        "process_start_time_seconds",
+        "gauge",
+        "Start time of the process since unix epoch in seconds.",
+        start_seconds,
+    );
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     p.single("process_open_fds", "gauge", "Number of open file descriptors.", open as f64);
 }

@@ -15,14 +15,14 @@ pub mod labels; // a sample's labels beside its target's
 pub mod report; // up and its siblings
 pub mod schedule; // when to scrape, and with which timestamp
 
-// pub mod client; // one target's page over its connection
-// pub mod scrape_loop; // one target's life
-// pub mod scraper; // all loops of a shard
-// pub mod status; // what the API tells of a target
+pub mod client; // one target's page over its connection
+pub mod scrape_loop; // one target's life
+pub mod scraper; // all loops of a shard
+pub mod status; // what the API tells of a target
 
 pub use job::Job;
-// pub use scraper::{Scraper, Settings};
-// pub use status::{Health, TargetStatus};
+pub use scraper::{Scraper, Settings};
+pub use status::{Health, TargetStatus};
 pub use target::Target;
 
 use model::ShardId;

@@ -12,6 +12,7 @@ pub mod keeper;
 pub mod meta;
 pub mod probe;
 pub mod record;
+pub mod reshard;
 pub mod select;
 pub mod wal;
 
