@@ -1,7 +1,7 @@
 //! Prometheus's XOR chunk: what its blocks hold of floats.
 //!
 //! Bits, highest first: count u16; t0 varint; v0 64 bits; t1 - t0 uvarint; v1; then for each sample
-//! the second difference of its time and its value. Layout: `docs/format/chunk.md`.
+//! the second difference of its time and its value.
 
 use crate::bitstream::{BitReader, BitWriter, fits_signed, signed};
 use crate::error::Error;
