@@ -34,6 +34,8 @@ type Wire = Mesh<Counter, u64>;
 /// A round trip takes well under a second even beside spinning threads; one that takes this long is lost.
 const LOST: Duration = Duration::from_secs(10);
 const SPINNERS: usize = 3;
+const BURST: Duration = Duration::from_millis(4);
+const PAUSE: Duration = Duration::from_micros(1500);
 
 #[test]
 fn no_message_of_a_thread_is_lost_with_latency_queues() {
@@ -102,17 +104,22 @@ fn run(way: Way, latency: bool, time: Duration) {
     machine.stop(Duration::from_secs(10)).expect("the shards stop");
 }
 
-/// A query on each shard that is always at work and yields as it should.
+/// A query on each shard that works in bursts and yields as it should: the shard parks and wakes between them, which
+/// is where a wake-up could be lost.
 fn keep_busy(mesh: &Wire, time: Duration) {
     for shard in 0..mesh.shards() {
         let work = move |_counter: Rc<Counter>| async move {
             let until = SystemClock.now() + time;
             let mut sum = 0u64;
             while SystemClock.now() < until {
-                for n in 0..3_000u64 {
-                    sum = std::hint::black_box(sum.wrapping_add(n * n));
+                let burst = SystemClock.now() + BURST;
+                while SystemClock.now() < burst {
+                    for n in 0..3_000u64 {
+                        sum = std::hint::black_box(sum.wrapping_add(n * n));
+                    }
+                    systole::rt::yield_if_needed().await;
                 }
-                systole::rt::yield_if_needed().await;
+                systole::rt::sleep(PAUSE).await;
             }
             sum
         };
