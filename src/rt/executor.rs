@@ -350,7 +350,9 @@ impl<T: 'static, M: Send + 'static> Seat<T, M> {
         let (serving, hearing) = (room.clone(), stopping.clone());
         let tasks = [
             spawn(TaskClass::Ingest, drive(local.clone())),
-            spawn(TaskClass::Ingest, be_kicked(local.port.clone())),
+            // Without a latency: a foreign wake of a task that has one interrupts the executor even when it is awake,
+            // and could bring about the very thing it is to end.
+            spawn(TaskClass::Background, be_kicked(local.port.clone())),
             spawn(TaskClass::Ingest, async move { serving.serve().await }),
             spawn(TaskClass::Rpc, hear(local.clone(), receiver, room.clone(), hearing)),
         ];

@@ -39,6 +39,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// How far past its time a shard may sleep before it is kicked: above what a busy machine delays a beat by often, and
 /// small beside what anybody waits for.
 const KICK_AFTER: Duration = Duration::from_millis(20);
+/// How soon it is kicked again: a kick can meet the same bad moment as the wake-up before it.
+const KICK_AGAIN: Duration = Duration::from_millis(5);
 /// The longest step between looks, so that the limit is met in time.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Kicks in a row. Each holds a reference to a task until the shard turns, and the executor counts these in 16 bits.
@@ -96,7 +98,7 @@ impl Watched {
             self.counters.kicks.fetch_add(1, Relaxed);
             self.port.kick();
         }
-        KICK_AFTER
+        KICK_AGAIN
     }
 
     fn report(&mut self, watchdog: &Watchdog) {
@@ -153,8 +155,8 @@ mod tests {
         shard.counters.due.store(at_ms(100).nanos(), Relaxed);
         assert_eq!(shard.look(KICK_AFTER, at_ms(90)), Duration::from_millis(30));
         assert_eq!(shard.kicks, 0);
-        assert_eq!(shard.look(KICK_AFTER, at_ms(120)), KICK_AFTER);
-        assert_eq!(shard.look(KICK_AFTER, at_ms(140)), KICK_AFTER);
+        assert_eq!(shard.look(KICK_AFTER, at_ms(120)), KICK_AGAIN);
+        assert_eq!(shard.look(KICK_AFTER, at_ms(140)), KICK_AGAIN);
         assert_eq!((shard.kicks, shard.silent), (2, 3 * KICK_AFTER));
         shard.counters.beats.store(1, Relaxed);
         shard.counters.due.store(at_ms(260).nanos(), Relaxed);
