@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Labels, Matcher, Timestamp};
@@ -155,11 +156,9 @@ pub trait Backend: Send + Sync + 'static {
     fn runtime_info(&self) -> RuntimeInfo;
     fn config_yaml(&self) -> String;
     fn scrape_pools(&self) -> Vec<String>;
-    /// The configuration of one pool as YAML.
-    fn scrape_pool_config(&self, pool: &str) -> Option<String>;
     fn external_labels(&self) -> Vec<(String, String)>;
     fn flags(&self) -> Vec<(String, String)>;
-    fn reload(&self) -> Reply<()>;
+    fn reload(self: Arc<Self>) -> Reply<()>;
     fn quit(&self) -> bool;
     /// Notes an answered request, for `prometheus_http_requests_total` and its duration.
     fn note_request(&self, handler: &'static str, status: u16, took: Duration, bytes: usize);

@@ -1,5 +1,7 @@
 //! `/-/healthy`, `/-/ready`, `/-/reload`, `/-/quit`.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 
@@ -29,7 +31,7 @@ fn refused(method: &Method, is_enabled: bool) -> Option<Response> {
     (!is_enabled).then(|| respond::text(StatusCode::FORBIDDEN, "Lifecycle API is not enabled."))
 }
 
-pub async fn reload(backend: &dyn Backend, method: &Method, is_enabled: bool) -> Response {
+pub async fn reload(backend: Arc<dyn Backend>, method: &Method, is_enabled: bool) -> Response {
     if let Some(r) = refused(method, is_enabled) {
         return r;
     }

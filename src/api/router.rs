@@ -1,7 +1,6 @@
 //! The routes: which path is answered by whom, and what all answers share.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -131,7 +130,7 @@ async fn route(front: &Front, asked: &Asked) -> (&'static str, Response) {
         "/-/healthy" if is_get => return ("/-/healthy", lifecycle::healthy()),
         "/-/reload" => {
             let enabled = front.settings.lifecycle_enabled;
-            return ("/-/reload", lifecycle::reload(backend, &asked.method, enabled).await);
+            return ("/-/reload", lifecycle::reload(front.backend.clone(), &asked.method, enabled).await);
         }
         "/-/quit" => {
             let enabled = front.settings.lifecycle_enabled;
@@ -203,7 +202,6 @@ async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Respons
         "metadata" => ("/api/v1/metadata", gets),
         "targets" => ("/api/v1/targets", gets),
         "scrape_pools" => ("/api/v1/scrape_pools", gets),
-        "scrape_pools/config" => ("/api/v1/scrape_pools/config", gets),
         "status/buildinfo" => ("/api/v1/status/buildinfo", gets),
         "status/config" => ("/api/v1/status/config", gets),
         "status/flags" => ("/api/v1/status/flags", gets),
@@ -222,7 +220,6 @@ async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Respons
         "metadata" => respond::of(labels::metadata(backend, params).await),
         "targets" => respond::of(targets::targets(backend, params, &front.settings.external_host).await),
         "scrape_pools" => targets::scrape_pools(backend),
-        "scrape_pools/config" => respond::of(targets::scrape_pool_config(backend, params)),
         "status/buildinfo" => status::build_info(),
         "status/config" => status::config(backend),
         "status/flags" => status::flags(backend),
@@ -231,6 +228,3 @@ async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Respons
     };
     (handler, response)
 }
-
-/// How long an orderly stop waits for answers under way.
-pub const DRAIN: Duration = Duration::from_secs(5);

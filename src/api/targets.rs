@@ -111,18 +111,6 @@ pub fn scrape_pools(backend: &dyn Backend) -> Response {
     })
 }
 
-pub fn scrape_pool_config(backend: &dyn Backend, params: &Params) -> Result<Response, ApiError> {
-    let pool = params.first("scrapePool");
-    if pool.is_empty() {
-        return Err(ApiError::bad_data("no scrapePool parameter provided"));
-    }
-    let yaml = backend.scrape_pool_config(pool).ok_or_else(|| {
-        let pool = model::quote::quoted(pool);
-        ApiError::bad_data(format!("error retrieving scrape config: scrape pool {pool} not found"))
-    })?;
-    Ok(respond::success(|j| j.object(|j| j.text_member("yaml", &yaml))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

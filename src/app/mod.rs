@@ -1,1 +1,18 @@
-//! Passport to be written by the room's first inhabitant.
+//! The wiring: reads the flags, starts the house, introduces strangers to each other, ends it in order.
+//!
+//! In: the command line, signals. Out: a running appliance; an exit code.
+//! Owns: the order of start and stop; nothing of what happens between. Runs on: the control plane.
+//! Invariant: nothing listens before the flags and the configuration are right; nothing is acknowledged after stop.
+//! Never: computes anything.
+
+pub mod backend;
+pub mod core;
+pub mod directory;
+pub mod flags;
+pub mod house;
+pub mod logging;
+pub mod metrics;
+pub mod start;
+pub mod web;
+
+pub use start::main;

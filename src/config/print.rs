@@ -81,7 +81,7 @@ fn entry(out: &mut String, field: &Field, value: &Value, indent: usize) {
                 section(out, block, indent + 2, false);
             }
         }
-        Value::Texts(texts) if matches!(field.kind, Kind::FlowTexts) => flow(out, texts),
+        Value::Texts(texts) if matches!(field.kind, Kind::FlowTexts) => flow(out, texts, column, indent + 2),
         Value::Texts(texts) => list(out, texts, indent, matches!(field.kind, Kind::Secrets)),
         Value::TextMap(map) => text_map(out, map, indent),
         Value::ListMap(map) => {
@@ -176,14 +176,32 @@ fn list(out: &mut String, texts: &[String], indent: usize, secret: bool) {
     }
 }
 
-fn flow(out: &mut String, texts: &[String]) {
+/// Texts in one line from `column` on, that goes on at `indent` past the width.
+fn flow(out: &mut String, texts: &[String], column: usize, indent: usize) {
     out.push_str(" [");
+    let mut at = column + 2;
     for (i, text) in texts.iter().enumerate() {
         if i > 0 {
-            out.push_str(", ");
+            out.push(',');
+            at += 1;
+            if at > WIDTH {
+                out.push('\n');
+                out.extend(std::iter::repeat_n(' ', indent));
+                at = indent;
+            } else {
+                out.push(' ');
+                at += 1;
+            }
         }
-        let plain = !resolves_otherwise(text) && plain_in_flow(text);
-        if plain { out.push_str(text) } else { push_quoted(out, text) }
+        let start = out.len();
+        if resolves_otherwise(text) {
+            push_double(out, text);
+        } else if plain_in_flow(text) {
+            out.push_str(text);
+        } else {
+            push_quoted(out, text);
+        }
+        at += out[start..].chars().count();
     }
     out.push_str("]\n");
 }
@@ -197,7 +215,12 @@ fn push_scalar(out: &mut String, text: &str, column: usize, indent: usize, is_te
     if !is_text {
         out.push_str(text);
     } else if text.contains('\n') {
-        push_literal(out, text, indent);
+        let plain_lines = !text.chars().any(|c| c != '\n' && needs_escape(c));
+        if plain_lines && !text.contains(" \n") && !text.ends_with(' ') {
+            push_literal(out, text, indent);
+        } else {
+            push_double(out, text);
+        }
     } else if resolves_otherwise(text) {
         push_double(out, text);
     } else if plain_in_block(text) {
@@ -248,7 +271,7 @@ fn push_folded(out: &mut String, text: &str, column: usize, indent: usize) {
 
 /// Single quotes where they can hold the text, else double ones.
 fn push_quoted(out: &mut String, text: &str) {
-    if text.chars().any(|c| c.is_control() || c == '\u{feff}') {
+    if text.chars().any(needs_escape) {
         push_double(out, text);
         return;
     }
@@ -267,12 +290,21 @@ fn push_double(out: &mut String, text: &str) {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\0' => out.push_str("\\0"),
+            '\u{85}' => out.push_str("\\N"),
+            '\u{2028}' => out.push_str("\\L"),
+            '\u{2029}' => out.push_str("\\P"),
             '\u{feff}' => out.push_str("\\uFEFF"),
+            c if c > '\u{ffff}' => out.push_str(&format!("\\U{:08X}", c as u32)),
             c if c.is_control() => out.push_str(&format!("\\x{:02X}", c as u32)),
             c => out.push(c),
         }
     }
     out.push('"');
+}
+
+/// Characters that go-yaml only writes between double quotes.
+fn needs_escape(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') || c > '\u{ffff}'
 }
 
 /// Whether a plain scalar may hold the text in a block.
@@ -285,7 +317,7 @@ fn plain_in_block(text: &str) -> bool {
     let marked = text.starts_with("---") || text.starts_with("...");
     let edged = text.starts_with(' ') || text.ends_with(' ');
     let breaks = text.contains(": ") || text.ends_with(':') || text.contains(" #");
-    !(reserved || marked || edged || breaks || text.chars().any(|c| c.is_control() || c == '\u{feff}'))
+    !(reserved || marked || edged || breaks || text.chars().any(needs_escape))
 }
 
 const WORDS: [&str; 22] = [
@@ -295,7 +327,7 @@ const WORDS: [&str; 22] = [
 
 /// Whether YAML 1.1 would take the plain text for something that is no text.
 fn resolves_otherwise(text: &str) -> bool {
-    if WORDS.contains(&text) || matches!(text, "" | "~" | "null" | "Null" | "NULL" | "<<") {
+    if WORDS.contains(&text) || matches!(text, "" | "~" | "null" | "Null" | "NULL") {
         return true;
     }
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -312,30 +344,35 @@ fn resolves_otherwise(text: &str) -> bool {
     number || (first != b'.' && (is_sexagesimal(unsigned) || is_date(text)))
 }
 
-/// `12:30:00` is a number to base 60.
+/// `12:30:00` is a number to base 60; its last part may have a fraction.
 fn is_sexagesimal(text: &str) -> bool {
-    let mut parts = text.split(':');
+    let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit() || b == b'_');
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let mut parts = whole.split(':');
     let head = parts.next().unwrap_or("");
-    let head_ok = !head.is_empty() && head.bytes().all(|b| b.is_ascii_digit() || b == b'_');
     let rest: Vec<&str> = parts.collect();
-    let part_ok = |p: &&str| {
-        let whole = p.split('.').next().unwrap_or("");
-        matches!(whole.len(), 1 | 2)
-            && whole.bytes().all(|b| b.is_ascii_digit())
-            && (whole.len() == 1 || whole.as_bytes()[0] <= b'5')
+    let part_ok = |p: &&str| match p.as_bytes() {
+        [ones] => ones.is_ascii_digit(),
+        [tens, ones] => (b'0'..=b'5').contains(tens) && ones.is_ascii_digit(),
+        _ => false,
     };
-    head_ok && !rest.is_empty() && rest.iter().all(part_ok)
+    !head.is_empty() && digits(head) && digits(fraction) && !rest.is_empty() && rest.iter().all(part_ok)
 }
 
 /// `2006-1-2`, with a time or without.
 fn is_date(text: &str) -> bool {
     let mut parts = text.splitn(3, '-');
-    let (year, month, day) = (parts.next(), parts.next(), parts.next());
+    let (year, month, rest) = (parts.next(), parts.next(), parts.next());
     let digits = |t: Option<&str>, n: std::ops::RangeInclusive<usize>| {
         t.is_some_and(|t| n.contains(&t.len()) && t.bytes().all(|b| b.is_ascii_digit()))
     };
-    let day = day.map(|d| d.split(['T', 't', ' ']).next().unwrap_or(""));
-    digits(year, 4..=4) && digits(month, 1..=2) && digits(day, 1..=2)
+    let (day, time) = match rest.map(|r| r.split_once(['T', 't', ' ']).unwrap_or((r, "0"))) {
+        Some((day, time)) => (Some(day), time),
+        None => (None, ""),
+    };
+    let time_ok = time.starts_with(|c: char| c.is_ascii_digit())
+        && time.chars().all(|c| c.is_ascii_digit() || ":.Z+-".contains(c));
+    digits(year, 4..=4) && digits(month, 1..=2) && digits(day, 1..=2) && time_ok
 }
 
 #[cfg(test)]
@@ -345,6 +382,19 @@ mod tests {
     fn check(text: &str, want: &str) {
         let mut out = String::new();
         push_scalar(&mut out, text, 0, 2, true);
+        assert_eq!(out, want);
+    }
+
+    #[test]
+    fn a_long_line_of_texts_goes_on_below() {
+        let texts: Vec<String> =
+            ["__meta_kubernetes_namespace", "__meta_kubernetes_pod_label_app_kubernetes_io_name", "b"]
+                .map(str::to_owned)
+                .to_vec();
+        let mut out = String::from("- source_labels:");
+        let column = out.len();
+        flow(&mut out, &texts, column, 4);
+        let want = "- source_labels: [__meta_kubernetes_namespace, __meta_kubernetes_pod_label_app_kubernetes_io_name,\n    b]\n";
         assert_eq!(out, want);
     }
 
@@ -367,6 +417,9 @@ mod tests {
             ("a: b", "'a: b'"),
             ("it's", "it's"),
             ("'x", "'''x'"),
+            ("12:30...", "12:30..."),
+            ("a\tb\n", "\"a\\tb\\n\""),
+            ("😀", "\"\\U0001F600\""),
             ("a\nb", "|-\n  a\n  b"),
             ("- a", "'- a'"),
             ("-a", "-a"),

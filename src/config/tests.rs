@@ -405,7 +405,7 @@ fn a_refusal_says_where_and_what_would_be_right() {
     let what = of_type(1, "field scrape_config not found in type config.plain");
     check_refusal("scrape_config: []\n", (1, 1), &what, "scrape_configs, ");
     let text = "global:\n  scrape_interval: 15 s\n";
-    check_refusal(text, (2, 20), r#"not a valid duration string: "15 s""#, "a duration like 15s");
+    check_refusal(text, (2, 20), r#"unknown unit " s" in duration "15 s""#, "a duration like 15s");
     let text = "scrape_configs:\n  - job_name: a\n    honor_labels: maybe\n";
     check_refusal(text, (3, 19), &of_type(3, "cannot unmarshal !!str `maybe` into bool"), "true, false");
     let text = "scrape_configs:\n  - job_name: a\n    sample_limit: -1\n";

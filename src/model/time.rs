@@ -71,7 +71,7 @@ pub fn parse_duration(text: &str) -> Result<i64, DurationError> {
     Ok(total)
 }
 
-/// The text of a duration, as `model.Duration.String`: years, weeks and days only where they divide exactly.
+/// The text of a duration, as `model.Duration.String`: years and weeks only where they divide what is left exactly.
 pub fn format_duration(ms: i64) -> String {
     if ms == 0 {
         return "0s".to_owned();
@@ -93,7 +93,7 @@ pub fn format_duration(ms: i64) -> String {
         }
     };
     for (i, (name, size)) in UNITS.iter().enumerate() {
-        unit(name, *size as u64, i < 3);
+        unit(name, *size as u64, i < 2);
     }
     out
 }
@@ -112,9 +112,9 @@ mod tests {
             ("5m", 300_000, "5m"),
             ("1h", 3_600_000, "1h"),
             ("4d", 345_600_000, "4d"),
-            ("4d1h", 349_200_000, "97h"),
+            ("4d1h", 349_200_000, "4d1h"),
             ("14d", 1_209_600_000, "2w"),
-            ("3w2d1h", 1_990_800_000, "553h"),
+            ("3w2d1h", 1_990_800_000, "23d1h"),
             ("10y", 315_360_000_000, "10y"),
             ("1m30s", 90_000, "1m30s"),
         ] {

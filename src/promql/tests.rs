@@ -96,6 +96,48 @@ fn without_options_as_many_are_refused() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// The lines of a script's `load` blocks.
+fn loads(script: &str) -> Vec<&str> {
+    let mut inside = false;
+    let mut out = Vec::new();
+    for line in script.lines().map(str::trim) {
+        if line.starts_with("load") {
+            inside = true;
+        } else if line.is_empty() {
+            inside = false;
+        } else if inside && !line.starts_with('#') {
+            out.push(line);
+        }
+    }
+    out
+}
+
+#[test]
+fn every_series_of_the_golden_scripts_is_understood() {
+    let Some(folder) = shared("data/promqltest") else { return };
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for entry in std::fs::read_dir(folder).expect("the scripts are there") {
+        let path = entry.expect("a folder's entry").path();
+        if path.extension().is_none_or(|e| e != "test") {
+            continue;
+        }
+        let script = std::fs::read_to_string(&path).expect("a script");
+        for line in loads(&script) {
+            count += 1;
+            let refused = match line.split_once("@st") {
+                Some((metric, times)) => {
+                    let times = parse_start_times(times).is_none().then(|| "start times".to_owned());
+                    parse_metric(metric).err().map(|e| e.to_string()).or(times)
+                }
+                None => parse_series(line).err().map(|e| e.to_string()),
+            };
+            wrong.extend(refused.map(|e| format!("{}: {line}\n  {e}", path.display())));
+        }
+    }
+    println!("{count} series");
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
 /// Every entrance of the room, and every way out of a tree.
 fn exercise(input: &[u8]) {
     if let Ok(tree) = parse(input, Options::ALL) {

@@ -33,7 +33,14 @@ impl Severity {
 enum Detail {
     None,
     Occurrences(u64),
-    Monotonicity { first: Timestamp, last: Timestamp, min_bucket: f64, max_bucket: f64, max_diff: f64, count: u64 },
+    Monotonicity {
+        first: Timestamp,
+        last: Timestamp,
+        min_bucket: f64,
+        max_bucket: f64,
+        max_diff: f64,
+        count: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -157,8 +164,22 @@ fn gathered(a: &Detail, b: &Detail) -> Detail {
     match (a, b) {
         (Detail::Occurrences(a), Detail::Occurrences(b)) => Detail::Occurrences(a.saturating_add(*b)),
         (
-            Detail::Monotonicity { first: f1, last: l1, min_bucket: a1, max_bucket: b1, max_diff: d1, count: c1 },
-            Detail::Monotonicity { first: f2, last: l2, min_bucket: a2, max_bucket: b2, max_diff: d2, count: c2 },
+            Detail::Monotonicity {
+                first: f1,
+                last: l1,
+                min_bucket: a1,
+                max_bucket: b1,
+                max_diff: d1,
+                count: c1,
+            },
+            Detail::Monotonicity {
+                first: f2,
+                last: l2,
+                min_bucket: a2,
+                max_bucket: b2,
+                max_diff: d2,
+                count: c2,
+            },
         ) => Detail::Monotonicity {
             first: *f1.min(f2),
             last: *l1.max(l2),
@@ -271,10 +292,7 @@ impl Annotations {
     }
 
     pub fn sort_in_range_query(&mut self, span: Span) {
-        self.warn(
-            "sort is ineffective for range queries since results are always ordered by labels",
-            span,
-        );
+        self.warn("sort is ineffective for range queries since results are always ordered by labels", span);
     }
 
     pub fn counter_reset_collision(&mut self, merging: Merging, span: Span) {
@@ -287,8 +305,10 @@ impl Annotations {
     }
 
     pub fn start_time_overlap(&mut self, name: &str, span: Span) {
-        let text =
-            format!("sample has start time that overlaps with previous sample timestamp for metric {}", quoted(name));
+        let text = format!(
+            "sample has start time that overlaps with previous sample timestamp for metric {}",
+            quoted(name)
+        );
         self.insert((Severity::Warning, text), Note { span, detail: Detail::Occurrences(1) });
     }
 
@@ -338,7 +358,9 @@ impl Annotations {
     pub fn histogram_ignored_in_range(&mut self, name: &str, span: Span) {
         let name = quoted(name);
         self.info(
-            format!("ignored histograms in a range containing both floats and histograms for metric name {name}"),
+            format!(
+                "ignored histograms in a range containing both floats and histograms for metric name {name}"
+            ),
             span,
         );
     }

@@ -60,7 +60,8 @@ pub fn civil(seconds: i64) -> Civil {
 /// `2006-01-02T15:04:05Z`, with milliseconds only where there are any.
 pub fn rfc3339(time_ms: i64) -> String {
     let c = civil(time_ms.div_euclid(1000));
-    let date = format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", c.year, c.month, c.day, c.hour, c.minute, c.second);
+    let date =
+        format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", c.year, c.month, c.day, c.hour, c.minute, c.second);
     match time_ms.rem_euclid(1000) {
         0 => format!("{date}Z"),
         ms => format!("{date}.{}Z", format!("{ms:03}").trim_end_matches('0')),

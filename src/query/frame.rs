@@ -80,7 +80,12 @@ impl Row {
 
     /// The same series without its cells.
     pub fn emptied(&self) -> Row {
-        Row { labels: self.labels.clone(), drop_name: self.drop_name, floats: Vec::new(), histograms: Vec::new() }
+        Row {
+            labels: self.labels.clone(),
+            drop_name: self.drop_name,
+            floats: Vec::new(),
+            histograms: Vec::new(),
+        }
     }
 
     #[inline]

@@ -1,1 +1,70 @@
-//! Passport to be written by the room's first inhabitant.
+//! Scraping: on each shard, the loops that fetch the pages of its targets and make rows of them.
+//!
+//! In: jobs (a configuration and the targets that discovery found), the pulse. Out: batches for the shards, and what
+//! there is to say about each target.
+//! Owns: its targets' connections, held pages and slots. Runs on: shards; only `job` and `target` on any thread.
+//! Invariant: a page is stored whole or not at all; what a target showed last is marked stale when it stops.
+//! Never: discovers targets, knows where batches go, reads a clock but the pulse's.
+
+pub mod job; // a configuration and its targets, ready to be dealt to the shards
+pub mod target; // one target: labels, address, schedule
+
+pub mod content; // what to ask for, and what came
+pub mod intake; // pages to rows: the held page, slots, staleness, limits
+pub mod labels; // a sample's labels beside its target's
+pub mod report; // up and its siblings
+pub mod schedule; // when to scrape, and with which timestamp
+
+pub mod client; // one target's page over its connection
+pub mod scrape_loop; // one target's life
+pub mod scraper; // all loops of a shard
+pub mod status; // what the API tells of a target
+
+pub use job::Job;
+pub use scraper::{Scraper, Settings};
+pub use status::{Health, TargetStatus};
+pub use target::Target;
+
+use model::ShardId;
+
+use crate::shard::record::SourceId;
+
+/// Where rows go: the wiring gives each shard its own.
+pub trait Sink {
+    fn shard_count(&self) -> u16;
+
+    /// A source id that was never used before.
+    fn new_source(&self) -> SourceId;
+
+    /// Changes whenever some shard refused a batch: rows say only what changed, so every source then begins anew.
+    fn generation(&self) -> u64;
+
+    /// Hands on a batch of a source that began in `generation`. False when it is already known to be refused.
+    fn deliver(&self, generation: u64, shard: ShardId, batch: &[u8]) -> bool;
+}
+
+/// Why a scrape failed; its text is the target's `lastError`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The page did not come: connection, status, time.
+    #[error("{0}")]
+    Fetch(String),
+    /// The page came in a form we do not read.
+    #[error("{0}")]
+    Content(String),
+    /// The body was larger than `body_size_limit`.
+    #[error("body size limit exceeded")]
+    BodyLimit,
+    /// The page is malformed, or a series of it is not acceptable.
+    #[error("{0}")]
+    Page(String),
+    /// More samples than `sample_limit` after relabeling.
+    #[error("sample limit exceeded")]
+    SampleLimit,
+    /// A label limit.
+    #[error("{0}")]
+    LabelLimit(String),
+    /// The job has too many targets: nothing was asked.
+    #[error("{0}")]
+    TargetLimit(String),
+}

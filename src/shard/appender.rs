@@ -111,6 +111,17 @@ impl Appender {
         self.shards.iter_mut().for_each(Pending::clear);
     }
 
+    /// Sends what goes beside rows (definitions, samples with their own time) without a row.
+    pub fn flush(&mut self, mut deliver: impl FnMut(ShardId, &[u8])) {
+        for (i, pending) in self.shards.iter_mut().enumerate() {
+            if !pending.entries.is_empty() {
+                pending.entries.append(&mut pending.floats);
+                deliver(ShardId(i as u16), &pending.entries);
+            }
+            pending.clear();
+        }
+    }
+
     /// Ends the row: gives each shard that has a part in it its batch, through `deliver`.
     ///
     /// `time` must be later than the last row's; where it is not the row is dropped and `false` returned: the

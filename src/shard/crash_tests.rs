@@ -35,7 +35,7 @@ fn tail_bytes() -> Rc<RefCell<Vec<u8>>> {
 
 fn open(disk: &CrashDisk, tail: &Rc<RefCell<Vec<u8>>>) -> Result<Keeper, crate::rt::Error> {
     let disk: Rc<dyn Disk> = Rc::new(disk.clone());
-    block_on(Keeper::open_with(disk, &place(), Tail::in_memory(tail.clone())))
+    block_on(Keeper::open_with(disk, &place(), Tail::in_memory(tail.clone()), Arc::default()))
 }
 
 fn pulse() -> Pulse {
@@ -47,7 +47,7 @@ struct Writer {
     appender: Appender,
     source: Source,
     slots: Vec<Slot>,
-    epoch: u32,
+    generation: u64,
     taken: Known,
 }
 
@@ -57,7 +57,7 @@ impl Writer {
             appender: Appender::new(1),
             source: Source::new(SourceId(id), 1),
             slots: Vec::new(),
-            epoch: keeper.epoch(),
+            generation: keeper.generation(),
             taken: Known::new(),
         };
         for i in 0..SERIES {
@@ -74,9 +74,9 @@ impl Writer {
                 false => self.appender.set(*slot, value(i, time)),
             }
         }
-        let (epoch, mut result) = (self.epoch, Ok(()));
+        let (generation, mut result) = (self.generation, Ok(()));
         self.appender.commit(&mut self.source, time, |_, batch| {
-            result = keeper.append(epoch, batch).map(|_| ());
+            result = keeper.append(generation, batch).map(|_| ());
         });
         if result.is_ok() {
             self.taken.extend((0..SERIES).map(|i| ((i, time), value(i, time).to_bits())));
@@ -194,7 +194,10 @@ fn a_full_disk_refuses_goes_on_answering_and_recovers() {
     disk.heal();
     block_on(keeper.commit_now(&pulse));
     assert_eq!(keeper.state(), LogState::Writing);
-    assert!(matches!(w.row(&keeper, 3), Err(Refused::StaleEpoch { .. })), "its rows have a gap before them");
+    assert!(
+        matches!(w.row(&keeper, 3), Err(Refused::OldGeneration { .. })),
+        "its rows have a gap before them"
+    );
     let mut anew = Writer::new(2, &keeper);
     anew.row(&keeper, 4).unwrap();
     block_on(keeper.commit_now(&pulse));

@@ -7,6 +7,9 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_lite::future::or;
@@ -44,8 +47,8 @@ pub enum Refused {
     DiskFull(String),
     #[error("the log failed and the shard takes no more samples until a restart: {0}")]
     LogFailed(String),
-    #[error("a source must begin anew after a refusal (epoch {have}, not {given})")]
-    StaleEpoch { have: u32, given: u32 },
+    #[error("a source must begin anew after a refusal (generation {have}, not {given})")]
+    OldGeneration { have: u64, given: u64 },
     #[error(transparent)]
     Shard(#[from] crate::shard::Error),
 }
@@ -103,8 +106,9 @@ pub struct Keeper {
     pending: RefCell<Pending>,
     log: RefCell<Option<Log>>,
     state: RefCell<LogState>,
-    /// Rises when the shard takes samples again after it refused some: rows of older epochs have gaps before them.
-    epoch: Cell<u32>,
+    /// One count for all shards. It rises when one of them refuses a batch, and when it takes samples again: rows
+    /// say only what changed, so sources of an older generation cannot go on.
+    generation: Arc<AtomicU64>,
     durable_sequence: Cell<u64>,
     waiter_count: Cell<usize>,
     /// Something to commit, or somebody waits.
@@ -116,16 +120,25 @@ pub struct Keeper {
 
 impl Keeper {
     /// Recovers the shard at `place`, or begins it.
-    pub async fn open(disk: Rc<dyn Disk>, place: &Place) -> Result<Self, rt::Error> {
+    pub async fn open(
+        disk: Rc<dyn Disk>,
+        place: &Place,
+        generation: Arc<AtomicU64>,
+    ) -> Result<Self, rt::Error> {
         let half = (TAILS_BYTES / usize::from(place.owner.shard_count) / 2)
             .clamp(TAIL_HALF_BYTES.start, TAIL_HALF_BYTES.end);
         let tail_bytes = Pending::tail_bytes(half);
         let tail = Tail::open(&place.tail_path(), tail_bytes)?;
-        Self::open_with(disk, place, tail).await
+        Self::open_with(disk, place, tail, generation).await
     }
 
     /// [`Keeper::open`] with a tail of the caller's.
-    pub async fn open_with(disk: Rc<dyn Disk>, place: &Place, tail: Tail) -> Result<Self, rt::Error> {
+    pub async fn open_with(
+        disk: Rc<dyn Disk>,
+        place: &Place,
+        tail: Tail,
+        generation: Arc<AtomicU64>,
+    ) -> Result<Self, rt::Error> {
         disk.create_dir(&place.wal_dir()).await?;
         for dir in place.wal_dir().ancestors().skip(1).take(3) {
             disk.sync_dir(dir).await?;
@@ -158,7 +171,7 @@ impl Keeper {
             pending: RefCell::new(Pending::open(tail, place.owner, sequence)),
             log: RefCell::new(Some(log)),
             state: RefCell::new(LogState::Writing),
-            epoch: Cell::new(0),
+            generation,
             durable_sequence: Cell::new(sequence - 1),
             waiter_count: Cell::new(0),
             due: Signal::new(),
@@ -177,37 +190,37 @@ impl Keeper {
         self.state.borrow().clone()
     }
 
-    pub fn epoch(&self) -> u32 {
-        self.epoch.get()
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
     }
 
-    /// Takes a batch: memory and tail in one turn. `epoch` is the one its source began under.
-    pub fn append(&self, epoch: u32, batch: &[u8]) -> Result<Applied, Refused> {
-        let result = self.append_imp(epoch, batch);
+    /// Takes a batch: memory and tail in one turn. `generation` is the one its source began in.
+    pub fn append(&self, generation: u64, batch: &[u8]) -> Result<Applied, Refused> {
+        let result = self.append_imp(generation, batch);
         if result.is_err() {
             self.probe.refused_batches.set(self.probe.refused_batches.get() + 1);
         }
         result
     }
 
-    fn append_imp(&self, epoch: u32, batch: &[u8]) -> Result<Applied, Refused> {
+    fn append_imp(&self, generation: u64, batch: &[u8]) -> Result<Applied, Refused> {
         match &*self.state.borrow() {
             LogState::Writing => {}
             LogState::DiskFull(why) => return Err(Refused::DiskFull(why.clone())),
             LogState::Failed(why) => return Err(Refused::LogFailed(why.clone())),
         }
-        if epoch != self.epoch.get() {
-            return Err(Refused::StaleEpoch { have: self.epoch.get(), given: epoch });
+        if generation != self.generation() {
+            return Err(Refused::OldGeneration { have: self.generation(), given: generation });
         }
         let mut pending = self.pending.borrow_mut();
         if let Err(full) = pending.check_room(batch.len()) {
-            self.begin_epoch();
+            self.begin_generation();
             return Err(full.into());
         }
         let applied = match self.shard.borrow_mut().apply(batch) {
             Ok(applied) => applied,
             Err(e) => {
-                self.begin_epoch();
+                self.begin_generation();
                 return Err(e.into());
             }
         };
@@ -221,8 +234,8 @@ impl Keeper {
     }
 
     /// Rows say only what changed, so after one was lost its source cannot go on: all sources begin anew.
-    fn begin_epoch(&self) {
-        self.epoch.set(self.epoch.get().wrapping_add(1));
+    fn begin_generation(&self) {
+        self.generation.fetch_add(1, Relaxed);
     }
 
     /// Returns when everything appended so far is durable, or says why it will not be.
@@ -299,7 +312,7 @@ impl Keeper {
         if matches!(&*self.state.borrow(), LogState::DiskFull(_)) {
             tracing::info!("the disk has room again: the shard takes samples");
             self.state.replace(LogState::Writing);
-            self.begin_epoch();
+            self.begin_generation();
         }
     }
 

@@ -9,8 +9,10 @@ pub mod appender;
 pub mod head;
 pub mod index;
 pub mod keeper;
+pub mod meta;
 pub mod probe;
 pub mod record;
+pub mod reshard;
 pub mod select;
 pub mod wal;
 

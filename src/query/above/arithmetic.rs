@@ -16,7 +16,9 @@ impl Evaluator<'_> {
             (true, true) => {
                 let l = self.column(&b.lhs, steps).await?;
                 let r = self.column(&b.rhs, steps).await?;
-                Ok(Frame::Scalar(l.iter().zip(r.iter()).map(|(l, r)| operator::float(b.op, *l, *r)).collect()))
+                Ok(Frame::Scalar(
+                    l.iter().zip(r.iter()).map(|(l, r)| operator::float(b.op, *l, *r)).collect(),
+                ))
             }
             (scalar_is_left, true) | (scalar_is_left @ true, false) => {
                 let (scalar, vector) = if scalar_is_left { (&b.lhs, &b.rhs) } else { (&b.rhs, &b.lhs) };

@@ -252,7 +252,9 @@ impl Run<'_> {
         let of = |rows: &[Row], i: u32, fill: Option<f64>| {
             if i == FILL { fill.map(Cell::Float) } else { rows[i as usize].cell(step) }
         };
-        let (Some(m), Some(o)) = (of(self.many, many, fill_many), of(self.one, one, fill_one)) else { return };
+        let (Some(m), Some(o)) = (of(self.many, many, fill_many), of(self.one, one, fill_one)) else {
+            return;
+        };
         let (l, r) = if self.operation.swapped() { (&o, &m) } else { (&m, &o) };
         let op = self.operation.op;
         let Some((value, keep)) = operator::element(op, l, r, self.operation.span, notes) else { return };

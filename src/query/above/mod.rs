@@ -269,7 +269,9 @@ impl Evaluator<'_> {
         };
         let Some(param) = &a.param else { return Ok(Some(fold)) };
         if a.op == Aggregator::CountValues {
-            fold.label = self.label_name(param).map_err(|name| Error::Execution(format!("invalid label name {name}")))?;
+            fold.label = self
+                .label_name(param)
+                .map_err(|name| Error::Execution(format!("invalid label name {name}")))?;
             return Ok(Some(fold));
         }
         let column = self.column(param, steps).await?;

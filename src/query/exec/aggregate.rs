@@ -333,7 +333,8 @@ impl Tally {
         }
         let n = self.step_count;
         let mut pending = std::mem::take(&mut self.pending);
-        pending.sort_by(|a, b| (a.group, a.step).cmp(&(b.group, b.step)).then_with(|| a.labels.cmp(&b.labels)));
+        pending
+            .sort_by(|a, b| (a.group, a.step).cmp(&(b.group, b.step)).then_with(|| a.labels.cmp(&b.labels)));
         let mut rows = Vec::with_capacity(groups.len());
         let mut pending = pending.as_slice();
         for (g, mut row) in groups.into_iter().enumerate() {

@@ -199,7 +199,15 @@ fn float_function(function: Function) -> Option<fn(f64) -> f64> {
         Function::Log10 => f64::log10,
         Function::Log2 => f64::log2,
         Function::Rad => |v| v * std::f64::consts::PI / 180.0,
-        Function::Sgn => |v| if v < 0.0 { -1.0 } else if v > 0.0 { 1.0 } else { v },
+        Function::Sgn => |v| {
+            if v < 0.0 {
+                -1.0
+            } else if v > 0.0 {
+                1.0
+            } else {
+                v
+            }
+        },
         Function::Sin => f64::sin,
         Function::Sinh => f64::sinh,
         Function::Sqrt => f64::sqrt,

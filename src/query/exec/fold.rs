@@ -93,9 +93,8 @@ impl Groups {
             (Kind::Picks(a), Kind::Picks(b)) => a.merge(b, &group_of),
             (Kind::Counts(a), Kind::Counts(b)) => {
                 for ((group, text), column) in b {
-                    let mine = a
-                        .entry((group_of[group as usize], text))
-                        .or_insert_with(|| vec![0.0; column.len()]);
+                    let mine =
+                        a.entry((group_of[group as usize], text)).or_insert_with(|| vec![0.0; column.len()]);
                     mine.iter_mut().zip(column).for_each(|(a, b)| *a += b);
                 }
             }
@@ -134,8 +133,7 @@ fn counted(counts: HashMap<(u32, String), Vec<f64>>, groups: &[Row], fold: &Fold
     let mut rows: Vec<Row> = Vec::with_capacity(counts.len());
     for ((group, text), column) in counts {
         let group = &groups[group as usize];
-        let labels =
-            if hides_value { group.labels.clone() } else { group.labels.with(&fold.label, &text) };
+        let labels = if hides_value { group.labels.clone() } else { group.labels.with(&fold.label, &text) };
         let floats = column.into_iter().map(|n| if n == 0.0 { ABSENT } else { n }).collect();
         rows.push(Row { drop_name: group.drop_name, ..Row::of_floats(labels, floats) });
     }

@@ -112,7 +112,13 @@ fn merged(
     Some((Cell::Histogram(Arc::new(h)), true))
 }
 
-fn unknown(op: BinaryOp, lhs: &Cell, rhs: &Cell, span: Span, notes: &mut Annotations) -> Option<(Cell, bool)> {
+fn unknown(
+    op: BinaryOp,
+    lhs: &Cell,
+    rhs: &Cell,
+    span: Span,
+    notes: &mut Annotations,
+) -> Option<(Cell, bool)> {
     let kind = |c: &Cell| match c {
         Cell::Float(_) => Operand::Float,
         Cell::Histogram(_) => Operand::Histogram,

@@ -238,7 +238,11 @@ impl<'f> Work<'f> {
     fn judge_counter(&mut self, shard: &Shard, id: SeriesId, span: Span) {
         let value = |name: Option<SymbolId>| name.map_or(SymbolId::EMPTY, |n| shard.label_value(id, n));
         let name = value(self.name_symbol);
-        let kind = if self.fragment.settings.type_and_unit_labels { value(self.type_symbol) } else { SymbolId::EMPTY };
+        let kind = if self.fragment.settings.type_and_unit_labels {
+            value(self.type_symbol)
+        } else {
+            SymbolId::EMPTY
+        };
         if self.judged.insert((name, kind), ()).is_some() {
             return;
         }
@@ -294,7 +298,10 @@ impl<'f> Work<'f> {
         } else if matches!(self.fragment.chain.read, Read::Raw { .. }) {
             Outcome::Raw(self.raw)
         } else {
-            let labeled = self.rows.into_iter().map(|(id, row)| Row { labels: row_labels(shard, id, drop_now)(), ..row });
+            let labeled = self
+                .rows
+                .into_iter()
+                .map(|(id, row)| Row { labels: row_labels(shard, id, drop_now)(), ..row });
             Outcome::Rows(labeled.collect())
         };
         Partial { result, notes: self.notes, samples_read: self.samples_read, series_read: self.series_read }
@@ -329,7 +336,9 @@ fn drops_name(chain: &Chain) -> bool {
     let read = match &chain.read {
         Read::Latest | Read::Raw { .. } => false,
         Read::LatestTime | Read::LatestStart => true,
-        Read::Window { function, .. } => !matches!(function, Function::LastOverTime | Function::FirstOverTime),
+        Read::Window { function, .. } => {
+            !matches!(function, Function::LastOverTime | Function::FirstOverTime)
+        }
     };
     read || chain.maps.iter().any(|m| m.drops_name())
 }

@@ -44,7 +44,11 @@ pub fn time_span(selector: &Selector, read: &Read, steps: Steps, lookback: i64) 
     let back = match read {
         Read::Latest | Read::LatestTime | Read::LatestStart => lookback,
         Read::Window { range, .. } | Read::Raw { range } => {
-            if selector.anchored || selector.smoothed { range + lookback } else { *range }
+            if selector.anchored || selector.smoothed {
+                range + lookback
+            } else {
+                *range
+            }
         }
     };
     let ahead = if selector.smoothed { lookback } else { 0 };
@@ -284,7 +288,11 @@ pub fn smoothed(
 }
 
 /// Errors: a parameter is out of bounds.
-fn range_function(function: Function, params: &[Column], step: usize) -> Result<Option<RangeFunction>, Error> {
+fn range_function(
+    function: Function,
+    params: &[Column],
+    step: usize,
+) -> Result<Option<RangeFunction>, Error> {
     let param = |i: usize| params.get(i).and_then(|c| c.get(step)).copied().unwrap_or(f64::NAN);
     Ok(Some(match function {
         Function::AvgOverTime => RangeFunction::AvgOverTime,

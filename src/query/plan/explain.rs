@@ -86,7 +86,11 @@ fn chain_text(found: &Found<'_>) -> String {
                     _ => ValueType::Scalar.text().to_owned(),
                 };
                 let op = op.text();
-                let _ = if *scalar_is_left { write!(text, ", {side} {op} it") } else { write!(text, ", it {op} {side}") };
+                let _ = if *scalar_is_left {
+                    write!(text, ", {side} {op} it")
+                } else {
+                    write!(text, ", it {op} {side}")
+                };
             }
         }
     }

@@ -45,7 +45,10 @@ pub enum Kind {
     Vector(Selector),
     Range(Selector, i64),
     Subquery(Subquery),
-    Call { function: Function, args: Vec<Node> },
+    Call {
+        function: Function,
+        args: Vec<Node>,
+    },
     Aggregate(Box<Aggregate>),
     Binary(Box<Binary>),
     Negate(Box<Node>),
@@ -260,7 +263,8 @@ impl Builder<'_> {
         let mut grouping = a.grouping.clone();
         grouping.sort();
         grouping.dedup();
-        let kind = Kind::Aggregate(Box::new(Aggregate { op: a.op, inner, param, grouping, without: a.without }));
+        let kind =
+            Kind::Aggregate(Box::new(Aggregate { op: a.op, inner, param, grouping, without: a.without }));
         Ok((kind, invariance))
     }
 
@@ -269,11 +273,8 @@ impl Builder<'_> {
         let (lhs, left) = self.within(needs_buckets, |builder| builder.node(&b.lhs))?;
         let (rhs, right) = self.within(needs_buckets, |builder| builder.node(&b.rhs))?;
         let all = left.and(right);
-        let (lhs, rhs) = if all == Invariance::Varies {
-            (left.wrapped(lhs), right.wrapped(rhs))
-        } else {
-            (lhs, rhs)
-        };
+        let (lhs, rhs) =
+            if all == Invariance::Varies { (left.wrapped(lhs), right.wrapped(rhs)) } else { (lhs, rhs) };
         let (op, matching, return_bool) = (b.op, b.matching.clone(), b.return_bool);
         Ok((Kind::Binary(Box::new(Binary { op, lhs, rhs, matching, return_bool })), all))
     }
@@ -317,7 +318,8 @@ fn depends_on_time(c: &promql::ast::CallExpr) -> bool {
     use Function::*;
     match c.function {
         Timestamp => !matches!(c.args.first().map(Expr::unparen), Some(Expr::Vector(_))),
-        DayOfMonth | DayOfWeek | DayOfYear | DaysInMonth | Hour | Minute | Month | Year | Time | PredictLinear => true,
+        DayOfMonth | DayOfWeek | DayOfYear | DaysInMonth | Hour | Minute | Month | Year | Time
+        | PredictLinear => true,
         _ => false,
     }
 }

@@ -168,7 +168,9 @@ fn mapped<'a>(inner: &'a Node, map: FoundMap<'a>) -> Option<Found<'a>> {
 }
 
 fn call<'a>(node: &'a Node, function: Function, args: &'a [Node]) -> Option<Found<'a>> {
-    if let (Function::Timestamp | Function::StartTimestamp, [Node { kind: Kind::Vector(s), .. }]) = (function, args) {
+    if let (Function::Timestamp | Function::StartTimestamp, [Node { kind: Kind::Vector(s), .. }]) =
+        (function, args)
+    {
         let read = match function {
             Function::Timestamp => FoundRead::LatestTime(s),
             _ => FoundRead::LatestStart(s),
@@ -195,8 +197,9 @@ fn call<'a>(node: &'a Node, function: Function, args: &'a [Node]) -> Option<Foun
 pub fn is_elementwise(function: Function) -> bool {
     use Function::*;
     match function {
-        Abs | Acos | Acosh | Asin | Asinh | Atan | Atanh | Ceil | Clamp | ClampMax | ClampMin | Cos | Cosh | Deg
-        | Exp | Floor | Ln | Log10 | Log2 | Rad | Round | Sgn | Sin | Sinh | Sqrt | Tan | Tanh => true,
+        Abs | Acos | Acosh | Asin | Asinh | Atan | Atanh | Ceil | Clamp | ClampMax | ClampMin | Cos
+        | Cosh | Deg | Exp | Floor | Ln | Log10 | Log2 | Rad | Round | Sgn | Sin | Sinh | Sqrt | Tan
+        | Tanh => true,
         DayOfMonth | DayOfWeek | DayOfYear | DaysInMonth | Hour | Minute | Month | Year => true,
         HistogramAvg | HistogramCount | HistogramStddev | HistogramStdvar | HistogramSum => true,
         _ => false,

@@ -163,7 +163,11 @@ fn same(expected: &Unfolded, value: &SampleValue) -> Result<(), String> {
     }
 }
 
-fn same_histogram(expected: &FloatHistogram, hint_is_written: bool, h: &FloatHistogram) -> Result<(), String> {
+fn same_histogram(
+    expected: &FloatHistogram,
+    hint_is_written: bool,
+    h: &FloatHistogram,
+) -> Result<(), String> {
     let (mut a, mut b) = (expected.clone(), h.clone());
     a.compact(0);
     b.compact(0);

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::histogram::{
-    ClassicHistogram, ClassicPart, CounterResetHint, FloatHistogram, Span, classic_part,
-};
+use model::histogram::{ClassicHistogram, ClassicPart, CounterResetHint, FloatHistogram, Span, classic_part};
 use model::labels::METRIC_NAME;
 use model::{Labels, Timestamp, is_stale};
 use promql::series::{HistogramRun, HistogramText, ResetHint, SeriesValue};
@@ -98,9 +96,8 @@ fn stored_hint(previous: Option<&FloatHistogram>, h: &FloatHistogram) -> Counter
     if h.count < p.count {
         return Unknown;
     }
-    let same_layout = h.schema == p.schema
-        && h.zero_threshold == p.zero_threshold
-        && h.custom_values == p.custom_values;
+    let same_layout =
+        h.schema == p.schema && h.zero_threshold == p.zero_threshold && h.custom_values == p.custom_values;
     if !same_layout {
         return Unknown;
     }

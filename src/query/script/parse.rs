@@ -55,7 +55,11 @@ pub(super) enum Expectation {
     NoInfo,
     Ordered,
     /// An instant question that gives a range vector.
-    Matrix { start: Timestamp, end: Timestamp, step: i64 },
+    Matrix {
+        start: Timestamp,
+        end: Timestamp,
+        step: i64,
+    },
     String(String),
 }
 
@@ -337,7 +341,19 @@ mod tests {
     #[test]
     fn start_times_unfold_like_values() {
         let items = start_items("_ _x2 -30s-1mx2 0 1ms -0msx1 +1m").unwrap();
-        let want = [None, None, None, Some(-30_000), Some(-90_000), Some(-150_000), Some(0), Some(1), Some(0), Some(0), Some(60_000)];
+        let want = [
+            None,
+            None,
+            None,
+            Some(-30_000),
+            Some(-90_000),
+            Some(-150_000),
+            Some(0),
+            Some(1),
+            Some(0),
+            Some(0),
+            Some(60_000),
+        ];
         assert_eq!(items, want);
     }
 

@@ -92,11 +92,16 @@ pub(super) fn fits_range(text: &str, value: &Value) -> bool {
         Expr::Call(c) => fits &= !depends_on_bounds(c.function),
         Expr::Vector(v) => fits &= !bound(&v.at) && v.offset.literal().is_some(),
         Expr::Matrix(m) => {
-            fits &= !bound(&m.selector.at) && m.selector.offset.literal().is_some() && m.range.literal().is_some();
+            fits &= !bound(&m.selector.at)
+                && m.selector.offset.literal().is_some()
+                && m.range.literal().is_some();
         }
         Expr::Subquery(s) => {
             let step_is_literal = s.step.as_ref().is_none_or(|s| s.literal().is_some());
-            fits &= !bound(&s.at) && s.offset.literal().is_some() && s.range.literal().is_some() && step_is_literal;
+            fits &= !bound(&s.at)
+                && s.offset.literal().is_some()
+                && s.range.literal().is_some()
+                && step_is_literal;
         }
         _ => {}
     });

@@ -95,6 +95,15 @@ impl Group {
         Group { seal_at: first_rows.clamp(1, SEALED_ROWS_MAX as u32), ..Group::default() }
     }
 
+    /// Whether any row lies between two times (inclusive).
+    pub(in crate::shard) fn overlaps(&self, start: Timestamp, end: Timestamp) -> bool {
+        let first = match self.sealed.first() {
+            Some(w) => Some(w.first_time),
+            None => self.open.iter().next().map(|r| r.time),
+        };
+        first.is_some_and(|f| f <= end) && self.last_time >= start
+    }
+
     pub(in crate::shard) fn last_time(&self) -> Timestamp {
         self.last_time
     }

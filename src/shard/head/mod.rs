@@ -72,6 +72,26 @@ impl Head {
         self.maxt
     }
 
+    /// Whether any sample may lie between two times (inclusive).
+    pub fn overlaps(&self, start: Timestamp, end: Timestamp) -> bool {
+        self.mint.is_some_and(|m| m <= end) && self.maxt.is_some_and(|m| m >= start)
+    }
+
+    /// Whether a series has samples between two times, as far as its groups and its side buffer tell without
+    /// reading rows.
+    pub fn has_samples(&self, id: SeriesId, start: Timestamp, end: Timestamp) -> bool {
+        let first = self.places.get(id.0 as usize).filter(|p| p.group != NOWHERE);
+        let in_group = |p: &Place| self.groups[p.group as usize].overlaps(start, end);
+        let in_side = || {
+            self.side.get(&id).is_some_and(|s| {
+                s.times.iter().chain(s.histograms.iter().map(|h| &h.time)).any(|t| (start..=end).contains(t))
+            })
+        };
+        first.is_some_and(in_group)
+            || self.more_places.get(&id).is_some_and(|m| m.iter().any(in_group))
+            || in_side()
+    }
+
     pub fn group_count(&self) -> usize {
         self.groups.len()
     }

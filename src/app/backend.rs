@@ -1,0 +1,512 @@
+//! The front's wishes, carried to the shards.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use model::{Labels, Timestamp, is_stale};
+use tokio::sync::Notify;
+
+use crate::api::backend::{
+    ActiveTarget, Answer, Backend, DroppedTarget, FederatedSample, Health, MetadataEntry, NamedCount,
+    Question, Reply, RuntimeInfo, Scope, Stats, Targets, TsdbStatus,
+};
+use crate::api::error::{ApiError, ErrorKind};
+use crate::app::core::{Core, HouseMesh};
+use crate::app::flags::Flags;
+use crate::app::house::{deal, jobs_of};
+use crate::app::metrics::{self, Requests, ShardFigures};
+use crate::config::{self, Config};
+use crate::query::account::Token;
+use crate::query::engine::{Engine, Request, When};
+use crate::query::exec::access::Access;
+use crate::query::exec::scan;
+use crate::query::merge::{Pending, Shards};
+use crate::query::plan::physical::Fragment;
+use crate::query::{self, account::Statistics};
+use crate::rt::{Clock, TaskClass};
+use crate::scrape::Job;
+use crate::shard::Shard;
+use crate::shard::keeper::LogState;
+use crate::shard::meta::{Cardinality, Counted};
+use crate::shard::select::Batch;
+
+/// How a configuration is found again on reload.
+pub type LoadConfig = Box<dyn Fn() -> Result<Config, config::Error> + Send + Sync>;
+
+pub struct HouseBackend {
+    pub clock: Arc<dyn Clock>,
+    pub flags: Flags,
+    pub shard_count: u16,
+    pub engine: Arc<Engine>,
+    pub query_timeout: Duration,
+    pub start_ms: Timestamp,
+    pub mesh: OnceLock<HouseMesh>,
+    pub stopping: AtomicBool,
+    pub quit: Notify,
+    pub requests: Requests,
+    pub load: LoadConfig,
+    pub loaded: Mutex<Loaded>,
+    /// One reload at a time.
+    pub reloading: Mutex<()>,
+}
+
+/// What the running configuration came to.
+pub struct Loaded {
+    pub config: Arc<Config>,
+    pub jobs: Vec<Arc<Job>>,
+    pub reload_succeeded: bool,
+    pub loaded_ms: Timestamp,
+}
+
+/// A fragment's way to the memory of its shard.
+struct CoreAccess {
+    core: Rc<Core>,
+    token: Token,
+}
+
+impl Access for CoreAccess {
+    fn with<R>(&self, look: impl FnOnce(&Shard) -> R) -> R {
+        look(&self.core.keeper.shard())
+    }
+
+    async fn breathe(&self) -> Result<(), query::Error> {
+        crate::rt::yield_if_needed().await;
+        self.token.check()
+    }
+}
+
+/// The shards as a query sees them.
+struct MeshShards {
+    mesh: HouseMesh,
+    token: Token,
+}
+
+impl Shards for MeshShards {
+    fn shard_count(&self) -> usize {
+        self.mesh.shards() as usize
+    }
+
+    fn run<'a>(&'a self, shard: usize, fragment: Arc<Fragment>) -> Pending<'a> {
+        let token = self.token.clone();
+        let answer = self.mesh.submit_to(shard as u32, TaskClass::Query, move |core: Rc<Core>| async move {
+            scan::run(&CoreAccess { core, token }, &fragment).await
+        });
+        Box::pin(async move { answer.await.map_err(|e| query::Error::Storage(e.to_string()))? })
+    }
+}
+
+/// Ends a query whose asker has gone.
+struct CancelOnDrop(Token);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+fn internal(e: impl std::fmt::Display) -> ApiError {
+    ApiError::new(ErrorKind::Internal, e.to_string())
+}
+
+fn query_error(e: query::Error) -> ApiError {
+    use query::Error as E;
+    match &e {
+        E::Parse(_) => ApiError::bad_parameter("query", &e),
+        E::Execution(_) | E::TooManySamples => ApiError::new(ErrorKind::Execution, e.to_string()),
+        E::Timeout(_) => ApiError::new(ErrorKind::Timeout, e.to_string()),
+        E::Canceled(_) => ApiError::new(ErrorKind::Canceled, e.to_string()),
+        E::Busy => ApiError::new(ErrorKind::Unavailable, e.to_string()),
+        E::Storage(_) => ApiError::new(ErrorKind::Internal, e.to_string()),
+    }
+}
+
+impl HouseBackend {
+    pub fn loaded(&self) -> MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mesh(&self) -> Result<HouseMesh, ApiError> {
+        self.mesh.get().cloned().ok_or_else(|| internal("the shards are not ready"))
+    }
+
+    /// Runs `look` beside every shard and gathers what they say.
+    fn on_all<R: Send + 'static>(&self, look: impl Fn(&Core) -> R + Clone + Send + 'static) -> Reply<Vec<R>> {
+        let answers = self.mesh().map(|mesh| {
+            mesh.submit_to_all(TaskClass::Rpc, move |core: Rc<Core>| {
+                let look = look.clone();
+                async move { look(&core) }
+            })
+        });
+        Box::pin(async move {
+            let mut all = Vec::new();
+            for answer in answers? {
+                all.push(answer.await.map_err(internal)?);
+            }
+            Ok(all)
+        })
+    }
+
+    /// Loads the configuration again and deals its jobs. The old one stays where the new one is refused.
+    pub fn reload_now(&self) -> Result<(), String> {
+        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = self.apply_new_config();
+        let mut loaded = self.loaded();
+        loaded.reload_succeeded = result.is_ok();
+        match &result {
+            Ok(()) => tracing::info!("Completed loading of configuration file"),
+            Err(e) => tracing::error!(err = e, "Error reloading config"),
+        }
+        result
+    }
+
+    fn apply_new_config(&self) -> Result<(), String> {
+        let config = Arc::new((self.load)().map_err(|e| format!("couldn't load configuration: {e}"))?);
+        let jobs = jobs_of(&config);
+        if let Some(mesh) = self.mesh.get() {
+            deal(mesh, &jobs).map_err(|e| e.to_string())?;
+        }
+        let loaded_ms = self.clock.now_ms();
+        *self.loaded() = Loaded { config, jobs, reload_succeeded: true, loaded_ms };
+        Ok(())
+    }
+
+    fn figures(&self) -> Reply<Vec<ShardFigures>> {
+        self.on_all(figures_of)
+    }
+}
+
+fn figures_of(core: &Core) -> ShardFigures {
+    let (shard, p) = (core.keeper.shard(), &core.keeper.probe);
+    ShardFigures {
+        series: shard.index().series_count() as u64,
+        groups: shard.head().group_count() as u64,
+        head_bytes: shard.head().heap_bytes() as u64,
+        page_bytes: core.scraper.bytes() as u64,
+        samples: p.samples.get(),
+        series_created: p.series_created.get(),
+        out_of_order: p.out_of_order.get(),
+        duplicates: p.duplicates.get(),
+        refused_batches: p.refused_batches.get(),
+        commits: p.commits.get(),
+        commit_bytes: p.commit_bytes.get(),
+        commit_seconds: p.commit_seconds.get(),
+        commit_seconds_max: p.commit_seconds_max.get(),
+        failed_commits: p.failed_commits.get(),
+        is_refusing: core.keeper.state() != LogState::Writing,
+        min_time: shard.head().min_time(),
+        max_time: shard.head().max_time(),
+        targets: core.scraper.target_count() as u64,
+        scrape: core.scraper.counters(),
+    }
+}
+
+fn answered(answer: query::engine::Answer, text: &str, stats: Stats, took: Duration) -> Answer {
+    let texts = answer.notes.texts(text, query::annotations::SHOWN_MAX);
+    let stats = (stats != Stats::None).then(|| stats_json(answer.statistics, took));
+    Answer { value: answer.value, warnings: texts.warnings, infos: texts.infos, stats }
+}
+
+fn stats_json(s: Statistics, took: Duration) -> String {
+    let seconds = took.as_secs_f64();
+    format!(
+        "{{\"timings\":{{\"evalTotalTime\":{seconds},\"resultSortTime\":0,\"queryPreparationTime\":0,\"innerEvalTime\":{seconds},\"execQueueTime\":0,\"execTotalTime\":{seconds}}},\"samples\":{{\"totalQueryableSamples\":{},\"peakSamples\":{}}}}}",
+        s.samples_total, s.samples_peak
+    )
+}
+
+/// Newest float samples of the series in a scope, those that are not stale.
+fn newest(shard: &Shard, scope: &Scope) -> Vec<FederatedSample> {
+    let mut out = BTreeMap::new();
+    for matchers in &scope.selectors {
+        let mut selection = shard.select(matchers, scope.start + 1, scope.end);
+        let mut batch = Batch::default();
+        while shard.next_batch(&mut selection, &mut batch) {
+            for s in &batch.series {
+                let last = batch.times_of(s).iter().zip(batch.values_of(s)).next_back();
+                if let Some((time, value)) = last
+                    && !is_stale(*value)
+                {
+                    let labels = shard.labels(s.id);
+                    out.insert(s.id, FederatedSample { labels, time: *time, value: *value });
+                }
+            }
+        }
+    }
+    out.into_values().collect()
+}
+
+fn largest(parts: Vec<Vec<Counted>>, limit: usize) -> Vec<NamedCount> {
+    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    for c in parts.into_iter().flatten() {
+        *sums.entry(c.text).or_default() += c.count;
+    }
+    let mut all: Vec<NamedCount> = sums.into_iter().map(|(name, value)| NamedCount { name, value }).collect();
+    all.sort_by(|a, b| b.value.cmp(&a.value).then_with(|| a.name.cmp(&b.name)));
+    all.truncate(limit);
+    all
+}
+
+/// The word of a duration as the targets page shows it.
+fn interval_text(ms: i64) -> String {
+    model::time::format_duration(ms)
+}
+
+impl Backend for HouseBackend {
+    fn now_ms(&self) -> Timestamp {
+        self.clock.now_ms()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.mesh.get().is_some() && !self.is_stopping()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
+    }
+
+    fn query(&self, question: Question) -> Reply<Answer> {
+        let (engine, mesh, clock) = (self.engine.clone(), self.mesh(), self.clock.clone());
+        let timeout = question.timeout.map_or(self.query_timeout, |t| t.min(self.query_timeout));
+        Box::pin(async move {
+            let token = Token::default();
+            let when = match question.step {
+                0 => When::Instant(question.start),
+                step => When::Range { start: question.start, end: question.end, step },
+            };
+            let mut request = Request::new(question.text.clone(), when);
+            request.lookback_ms = question.lookback_ms;
+            request.token = token.clone();
+            let shards = MeshShards { mesh: mesh?, token: token.clone() };
+            let started = clock.now();
+            // What is computed above the shards may take long: not on the workers that answer others.
+            let handle = tokio::runtime::Handle::current();
+            let running = tokio::task::spawn_blocking(move || handle.block_on(engine.run(request, &shards)));
+            let _cancel = CancelOnDrop(token.clone());
+            let answer = tokio::select! {
+                r = running => r.map_err(internal)?,
+                () = tokio::time::sleep(timeout) => {
+                    token.expire();
+                    Err(query::Error::Timeout("expression evaluation"))
+                }
+            };
+            let took = clock.now().since(started);
+            Ok(answered(answer.map_err(query_error)?, &question.text, question.stats, took))
+        })
+    }
+
+    fn series(&self, scope: Scope) -> Reply<Vec<Labels>> {
+        let all = self.on_all(move |core| {
+            core.keeper.shard().series_labels(&scope.selectors, scope.start, scope.end, scope.limit)
+        });
+        Box::pin(async move { Ok(all.await?.into_iter().flatten().collect()) })
+    }
+
+    fn label_names(&self, scope: Scope) -> Reply<Vec<String>> {
+        let all = self
+            .on_all(move |core| core.keeper.shard().label_names(&scope.selectors, scope.start, scope.end));
+        Box::pin(async move { Ok(all.await?.into_iter().flatten().collect()) })
+    }
+
+    fn label_values(&self, name: String, scope: Scope) -> Reply<Vec<String>> {
+        let all = self.on_all(move |core| {
+            core.keeper.shard().label_values(&name, &scope.selectors, scope.start, scope.end)
+        });
+        Box::pin(async move { Ok(all.await?.into_iter().flatten().collect()) })
+    }
+
+    fn federate(&self, scope: Scope) -> Reply<Vec<FederatedSample>> {
+        let all = self.on_all(move |core| newest(&core.keeper.shard(), &scope));
+        Box::pin(async move { Ok(all.await?.into_iter().flatten().collect()) })
+    }
+
+    fn metadata(&self) -> Reply<Vec<MetadataEntry>> {
+        let all = self.on_all(|core| {
+            let mut entries = Vec::new();
+            for (_, families) in core.scraper.metadata() {
+                entries.extend(families.into_iter().map(|f| MetadataEntry {
+                    metric: f.family,
+                    kind: f.kind.to_owned(),
+                    help: f.help,
+                    unit: f.unit,
+                }));
+            }
+            entries
+        });
+        Box::pin(async move { Ok(all.await?.into_iter().flatten().collect()) })
+    }
+
+    fn targets(&self) -> Reply<Targets> {
+        let (dropped, dropped_counts) = {
+            let loaded = self.loaded();
+            let of_job = |j: &Arc<Job>| {
+                let pool = j.config.job_name.clone();
+                let dropped = j.dropped.clone().into_iter();
+                dropped
+                    .map(move |d| DroppedTarget { discovered_labels: d, scrape_pool: pool.clone() })
+                    .collect::<Vec<_>>()
+            };
+            let dropped: Vec<DroppedTarget> = loaded.jobs.iter().flat_map(of_job).collect();
+            let counts = loaded.jobs.iter().map(|j| (j.config.job_name.clone(), j.dropped_count)).collect();
+            (dropped, counts)
+        };
+        let all = self.on_all(|core| core.scraper.status());
+        Box::pin(async move {
+            let mut status: Vec<_> = all.await?.into_iter().flatten().collect();
+            status.sort_by(|a, b| (&a.job, &a.target.url).cmp(&(&b.job, &b.target.url)));
+            let active = status.into_iter().map(|s| ActiveTarget {
+                discovered_labels: s.target.discovered.clone(),
+                labels: s.target.labels.clone(),
+                scrape_pool: s.job,
+                scrape_url: s.target.url.clone(),
+                last_error: s.last.error,
+                last_scrape: (s.last.started_ns != 0).then_some(s.last.started_ns / 1_000_000),
+                last_scrape_seconds: s.last.duration_seconds,
+                health: match s.last.health {
+                    crate::scrape::Health::Unknown => Health::Unknown,
+                    crate::scrape::Health::Up => Health::Up,
+                    crate::scrape::Health::Down => Health::Down,
+                },
+                interval: interval_text(s.target.interval_ms),
+                timeout: interval_text(s.target.timeout_ms),
+            });
+            Ok(Targets { active: active.collect(), dropped, dropped_counts })
+        })
+    }
+
+    fn tsdb_status(&self, limit: usize) -> Reply<TsdbStatus> {
+        let all = self.on_all(|core| core.keeper.shard().cardinality());
+        let names = self.label_value_counts();
+        Box::pin(async move {
+            let all = all.await?;
+            let sum = |f: fn(&Cardinality) -> u64| all.iter().map(f).sum();
+            let mut status = TsdbStatus {
+                series_count: sum(|c| c.series_count),
+                chunk_count: sum(|c| c.group_count),
+                min_time: all.iter().filter_map(|c| c.min_time).min(),
+                max_time: all.iter().filter_map(|c| c.max_time).max(),
+                ..TsdbStatus::default()
+            };
+            let (mut metrics, mut bytes, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
+            for c in all {
+                metrics.push(c.series_by_metric);
+                bytes.push(c.bytes_by_label);
+                pairs.push(c.series_by_pair);
+            }
+            let distinct: std::collections::BTreeSet<&str> =
+                pairs.iter().flatten().map(|c| c.text.as_str()).collect();
+            status.label_pair_count = distinct.len() as u64;
+            status.series_by_metric = largest(metrics, limit);
+            status.bytes_by_label = largest(bytes, limit);
+            status.series_by_pair = largest(pairs, limit);
+            status.values_by_label = largest(vec![names.await?], limit);
+            Ok(status)
+        })
+    }
+
+    fn metrics(&self) -> Reply<String> {
+        let (succeeded, loaded_ms) = {
+            let l = self.loaded();
+            (l.reload_succeeded, l.loaded_ms)
+        };
+        let readings = self.mesh.get().map(|m| m.readings()).unwrap_or_default();
+        let figures = self.mesh.get().map(|_| self.figures());
+        let (start_ms, is_ready) = (self.start_ms, self.is_ready());
+        // The counts of requests are read when the page is made, so their lock is not held across the wait.
+        let mut requests = metrics::Page::default();
+        self.requests.push_to(&mut requests);
+        Box::pin(async move {
+            let figures = match figures {
+                Some(f) => f.await?,
+                None => Vec::new(),
+            };
+            let sources = metrics::Sources {
+                shards: &figures,
+                readings: &readings,
+                requests: &requests.into_text(),
+                reload_succeeded: succeeded,
+                last_reload_seconds: loaded_ms as f64 / 1e3,
+                start_seconds: start_ms as f64 / 1e3,
+                is_ready,
+            };
+            Ok(metrics::page(&sources))
+        })
+    }
+
+    fn runtime_info(&self) -> RuntimeInfo {
+        let loaded = self.loaded();
+        RuntimeInfo {
+            start_ms: self.start_ms,
+            now_ms: self.clock.now_ms(),
+            working_directory: std::env::current_dir().map(|d| d.display().to_string()).unwrap_or_default(),
+            hostname: hostname(),
+            reload_succeeded: loaded.reload_succeeded,
+            last_config_ms: loaded.loaded_ms,
+            corruption_count: 0,
+            shard_count: usize::from(self.shard_count),
+            storage_retention: String::new(),
+        }
+    }
+
+    fn config_yaml(&self) -> String {
+        self.loaded().config.to_yaml()
+    }
+
+    fn scrape_pools(&self) -> Vec<String> {
+        self.loaded().jobs.iter().map(|j| j.config.job_name.clone()).collect()
+    }
+
+    fn external_labels(&self) -> Vec<(String, String)> {
+        let labels = self.loaded().config.global.external_labels.clone();
+        labels.iter().map(|l| (l.name.to_owned(), l.value.to_owned())).collect()
+    }
+
+    fn flags(&self) -> Vec<(String, String)> {
+        self.flags.shown(self.shard_count)
+    }
+
+    fn reload(self: Arc<Self>) -> Reply<()> {
+        Box::pin(async move {
+            let result = tokio::task::spawn_blocking(move || self.reload_now()).await.map_err(internal)?;
+            result.map_err(internal)
+        })
+    }
+
+    fn quit(&self) -> bool {
+        let is_first = !self.stopping.swap(true, SeqCst);
+        self.quit.notify_one();
+        is_first
+    }
+
+    fn note_request(&self, handler: &'static str, status: u16, took: Duration, bytes: usize) {
+        self.requests.note(handler, status, took, bytes);
+    }
+}
+
+impl HouseBackend {
+    /// Distinct values of each label over all shards.
+    fn label_value_counts(&self) -> Reply<Vec<Counted>> {
+        let all = self.on_all(|core| {
+            let shard = core.keeper.shard();
+            let of_name = |n| {
+                let values = shard.index().postings().values(n).iter();
+                (shard.symbol_text(n).to_owned(), values.map(|v| shard.symbol_text(*v).to_owned()).collect())
+            };
+            shard.index().postings().names().map(of_name).collect::<Vec<(String, Vec<String>)>>()
+        });
+        Box::pin(async move {
+            let mut sets: BTreeMap<String, std::collections::BTreeSet<String>> = BTreeMap::new();
+            for (name, values) in all.await?.into_iter().flatten() {
+                sets.entry(name).or_default().extend(values);
+            }
+            Ok(sets.into_iter().map(|(text, s)| Counted { text, count: s.len() as u64 }).collect())
+        })
+    }
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|h| h.trim().to_owned()).unwrap_or_default()
+}

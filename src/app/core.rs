@@ -1,0 +1,84 @@
+//! What each shard keeps, and how it reaches the others.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use model::ShardId;
+
+use crate::rt::Mesh;
+use crate::scrape::{Scraper, Sink};
+use crate::shard::keeper::Keeper;
+use crate::shard::record::SourceId;
+
+/// Everything one core owns.
+pub struct Core {
+    pub keeper: Rc<Keeper>,
+    pub scraper: Scraper,
+}
+
+/// A batch on its way to the shard that owns its series.
+pub struct Rows {
+    pub generation: u64,
+    pub batch: Vec<u8>,
+}
+
+pub type HouseMesh = Mesh<Core, Rows>;
+
+/// Takes a batch that another shard scraped.
+pub fn receive(core: &Rc<Core>, rows: Rows) {
+    // Refusals are counted by the keeper; the source learns of them by the generation.
+    let _ = core.keeper.append(rows.generation, &rows.batch);
+}
+
+/// Where the scrape loops of one shard send their rows.
+pub struct MeshSink {
+    pub shard: u16,
+    pub keeper: Rc<Keeper>,
+    pub mesh: HouseMesh,
+    pub generation: Arc<AtomicU64>,
+    /// Source ids: the start's time in seconds, the shard, a count. Never the same twice, in any life.
+    pub life: u64,
+    pub sources: Cell<u64>,
+}
+
+/// Sources of one shard and life before ids would meet the next shard's.
+const SOURCES_BITS: u32 = 24;
+const SHARD_BITS: u32 = 10;
+
+impl MeshSink {
+    pub fn source_base(start_seconds: u64, shard: u16) -> u64 {
+        (start_seconds & 0x3fff_ffff) << (SOURCES_BITS + SHARD_BITS)
+            | u64::from(shard & 0x3ff) << SOURCES_BITS
+    }
+}
+
+impl Sink for MeshSink {
+    fn shard_count(&self) -> u16 {
+        self.mesh.shards() as u16
+    }
+
+    fn new_source(&self) -> SourceId {
+        self.sources.set(self.sources.get() + 1);
+        SourceId(self.life + self.sources.get())
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
+    }
+
+    fn deliver(&self, generation: u64, shard: ShardId, batch: &[u8]) -> bool {
+        if shard.0 == self.shard {
+            return self.keeper.append(generation, batch).is_ok();
+        }
+        let rows = Rows { generation, batch: batch.to_vec() };
+        if self.mesh.post(u32::from(shard.0), rows).is_ok() {
+            return true;
+        }
+        // The outbox was full: what follows this row cannot be understood without it.
+        self.generation.fetch_add(1, Relaxed);
+        false
+    }
+}

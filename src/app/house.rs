@@ -1,0 +1,139 @@
+//! The running shards, and the jobs that were dealt to them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+
+use crate::app::core::{Core, HouseMesh, MeshSink, Rows, receive};
+use crate::app::directory::DataDir;
+use crate::config::Config;
+use crate::rt::clock::Clock;
+use crate::rt::disk::DirectDisk;
+use crate::rt::executor::{Failure, Machine, ShardContext};
+use crate::rt::{self, Settings, TaskClass, spawn};
+use crate::scrape::{self, Job, Scraper};
+use crate::shard::keeper::{Keeper, Place};
+use crate::shard::wal::pending::Owner;
+
+/// How long an orderly stop waits for the shards.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct House {
+    machine: Machine<Core, Rows>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What a shard is built from, the same for all.
+#[derive(Clone)]
+struct Plan {
+    data_dir: std::path::PathBuf,
+    directory_id: u64,
+    generation: Arc<AtomicU64>,
+    start_seconds: u64,
+    seed: u64,
+    tolerance_ms: i64,
+}
+
+pub struct Options {
+    pub shard_count: u16,
+    pub cpus: Vec<usize>,
+    pub clock: Arc<dyn Clock>,
+    /// Spreads the scrapes of several servers.
+    pub seed: u64,
+    /// Negative where timestamps shall not be aligned.
+    pub tolerance_ms: i64,
+}
+
+impl House {
+    /// Starts the shards; returns when all have recovered.
+    pub fn start(dir: &DataDir, options: Options) -> Result<House, rt::Error> {
+        let mut settings = Settings::new(u32::from(options.shard_count));
+        settings.cpus = options.cpus;
+        settings.data_dirs = vec![dir.path.clone()];
+        settings.clock = options.clock.clone();
+        let plan = Plan {
+            data_dir: dir.path.clone(),
+            directory_id: dir.id,
+            generation: Arc::default(),
+            start_seconds: (options.clock.now_ms() / 1000) as u64,
+            seed: options.seed,
+            tolerance_ms: options.tolerance_ms,
+        };
+        let factory = move |context: ShardContext<Core, Rows>| build(plan.clone(), context);
+        let machine = Machine::start(settings, factory, receive)?;
+        Ok(House { machine, clock: options.clock })
+    }
+
+    pub fn mesh(&self) -> HouseMesh {
+        self.machine.mesh()
+    }
+
+    /// Ends the scrapes, commits what is left, ends the shards.
+    pub fn stop(self) -> Result<(), rt::Error> {
+        self.machine.stop(STOP_PATIENCE)
+    }
+}
+
+async fn build(plan: Plan, context: ShardContext<Core, Rows>) -> Result<Rc<Core>, Failure> {
+    let shard = context.shard as u16;
+    let owner = Owner { directory_id: plan.directory_id, shard, shard_count: context.shards as u16 };
+    let place = Place::new(&plan.data_dir, owner);
+    let started = context.clock.now();
+    let keeper = Rc::new(Keeper::open(Rc::new(DirectDisk), &place, plan.generation.clone()).await?);
+    let took = context.clock.now().since(started);
+    let r = &keeper.recovered;
+    tracing::info!(
+        shard,
+        records = r.record_count,
+        series = r.series_count,
+        bytes = r.bytes,
+        ?took,
+        "log replayed"
+    );
+    for damage in &r.damage {
+        tracing::error!(shard, %damage, "the log is damaged: what follows there was set aside");
+    }
+    spawn(TaskClass::Ingest, keeper.clone().run_commits(context.pulse.clone(), context.gate.clone()))
+        .detach();
+    let sink = MeshSink {
+        shard,
+        keeper: keeper.clone(),
+        mesh: context.mesh.clone(),
+        generation: plan.generation,
+        life: MeshSink::source_base(plan.start_seconds, shard),
+        sources: std::cell::Cell::new(0),
+    };
+    let mut settings = scrape::Settings::new(shard, concat!("Prometheus/", "3.14.0"));
+    settings.seed = plan.seed;
+    settings.timestamp_tolerance_ms = plan.tolerance_ms;
+    let scraper = Scraper::new(context.pulse, context.gate, Rc::new(sink), settings);
+    Ok(Rc::new(Core { keeper, scraper }))
+}
+
+/// The jobs of a configuration, ready to be dealt.
+pub fn jobs_of(config: &Config) -> Vec<Arc<Job>> {
+    let job = |c: &Arc<crate::config::ScrapeConfig>| Arc::new(Job::new(c.clone(), &c.static_groups));
+    let jobs: Vec<Arc<Job>> = config.scrape.iter().map(job).collect();
+    for job in &jobs {
+        for failure in &job.failures {
+            tracing::error!(job = job.config.job_name, "Creating target failed: {failure}");
+        }
+    }
+    jobs
+}
+
+/// Deals jobs to all shards; returns when each has taken them.
+pub fn deal(mesh: &HouseMesh, jobs: &[Arc<Job>]) -> Result<(), rt::Error> {
+    let jobs: Arc<[Arc<Job>]> = jobs.into();
+    let answers = mesh.submit_to_all(TaskClass::Rpc, move |core: Rc<Core>| {
+        let jobs = jobs.clone();
+        async move { core.scraper.apply(&jobs) }
+    });
+    for answer in answers {
+        block_on(answer)?;
+    }
+    Ok(())
+}

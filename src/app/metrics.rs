@@ -1,0 +1,347 @@
+//! The appliance's own `/metrics`: Prometheus's names where the thing exists, `systole_shard_*` for what is ours.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use model::float_text::format_g;
+use model::quote::quoted;
+
+use crate::rt::counters::ShardReading;
+use crate::scrape::status::Counters;
+
+/// Figures of one shard, as values that can leave it.
+#[derive(Clone, Debug, Default)]
+pub struct ShardFigures {
+    pub series: u64,
+    pub groups: u64,
+    pub head_bytes: u64,
+    pub page_bytes: u64,
+    pub samples: u64,
+    pub series_created: u64,
+    pub out_of_order: u64,
+    pub duplicates: u64,
+    pub refused_batches: u64,
+    pub commits: u64,
+    pub commit_bytes: u64,
+    pub commit_seconds: f64,
+    pub commit_seconds_max: f64,
+    pub failed_commits: u64,
+    pub is_refusing: bool,
+    pub min_time: Option<i64>,
+    pub max_time: Option<i64>,
+    pub targets: u64,
+    pub scrape: Counters,
+}
+
+/// Upper bounds of request durations, Prometheus's own.
+const DURATIONS: [f64; 9] = [0.1, 0.2, 0.4, 1.0, 3.0, 8.0, 20.0, 60.0, 120.0];
+
+/// Requests by handler and code. Handlers are a closed set of routes and codes are few, so it stays small.
+#[derive(Default)]
+pub struct Requests(Mutex<BTreeMap<(&'static str, u16), Durations>>);
+
+#[derive(Clone, Default)]
+struct Durations {
+    count: u64,
+    seconds: f64,
+    buckets: [u64; DURATIONS.len()],
+    bytes: u64,
+}
+
+impl Requests {
+    pub fn note(&self, handler: &'static str, status: u16, took: Duration, bytes: usize) {
+        let mut map = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let d = map.entry((handler, status)).or_default();
+        let seconds = took.as_secs_f64();
+        d.count += 1;
+        d.seconds += seconds;
+        d.bytes += bytes as u64;
+        for (bucket, bound) in d.buckets.iter_mut().zip(DURATIONS) {
+            *bucket += u64::from(seconds <= bound);
+        }
+    }
+
+    /// Writes the families of requests.
+    pub fn push_to(&self, page: &mut Page) {
+        let map = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        page.family("prometheus_http_requests_total", "counter", "Counter of HTTP requests.");
+        for ((handler, code), d) in &map {
+            let labels = [("code", code.to_string()), ("handler", (*handler).to_owned())];
+            page.sample("prometheus_http_requests_total", &labels, d.count as f64);
+        }
+        let mut by_handler: BTreeMap<&str, Durations> = BTreeMap::new();
+        for ((handler, _), d) in &map {
+            let sum = by_handler.entry(handler).or_default();
+            sum.count += d.count;
+            sum.seconds += d.seconds;
+            sum.bytes += d.bytes;
+            for (a, b) in sum.buckets.iter_mut().zip(d.buckets) {
+                *a += b;
+            }
+        }
+        let name = "prometheus_http_request_duration_seconds";
+        page.family(name, "histogram", "Histogram of latencies for HTTP requests.");
+        for (handler, d) in &by_handler {
+            let handler = || ("handler", (*handler).to_owned());
+            for (bound, n) in DURATIONS.iter().zip(d.buckets) {
+                page.sample(&format!("{name}_bucket"), &[handler(), ("le", format_g(*bound))], n as f64);
+            }
+            page.sample(&format!("{name}_bucket"), &[handler(), ("le", "+Inf".into())], d.count as f64);
+            page.sample(&format!("{name}_sum"), &[handler()], d.seconds);
+            page.sample(&format!("{name}_count"), &[handler()], d.count as f64);
+        }
+    }
+}
+
+/// A page of the text format under construction.
+#[derive(Default)]
+pub struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, String)], value: f64) {
+        self.0.push_str(name);
+        for (i, (n, v)) in labels.iter().enumerate() {
+            let _ = write!(self.0, "{}{n}={}", if i == 0 { "{" } else { "," }, quoted(v));
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {}", format_g(value));
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    pub fn into_text(self) -> String {
+        self.0
+    }
+}
+
+/// The whole page.
+pub struct Sources<'a> {
+    pub shards: &'a [ShardFigures],
+    pub readings: &'a [ShardReading],
+    /// Families of requests, already written.
+    pub requests: &'a str,
+    pub reload_succeeded: bool,
+    pub last_reload_seconds: f64,
+    pub start_seconds: f64,
+    pub is_ready: bool,
+}
+
+pub fn page(s: &Sources<'_>) -> String {
+    let mut p = Page::default();
+    build_info(&mut p);
+    head(&mut p, s.shards);
+    scrapes(&mut p, s.shards);
+    shards(&mut p, s.shards, s.readings);
+    p.0.push_str(s.requests);
+    let reloaded = f64::from(u8::from(s.reload_succeeded));
+    p.single(
+        "prometheus_config_last_reload_successful",
+        "gauge",
+        "Whether the last configuration reload attempt was successful.",
+        reloaded,
+    );
+    p.single(
+        "prometheus_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "Timestamp of the last successful configuration reload.",
+        s.last_reload_seconds,
+    );
+    let ready = f64::from(u8::from(s.is_ready));
+    p.single(
+        "prometheus_ready",
+        "gauge",
+        "Whether Prometheus startup was fully completed and the server is ready for normal operation.",
+        ready,
+    );
+    process(&mut p, s.start_seconds);
+    p.into_text()
+}
+
+fn build_info(p: &mut Page) {
+    let name = "prometheus_build_info";
+    p.family(name, "gauge", "A metric with a constant '1' value labeled by version and revision.");
+    let revision = concat!("systole-", env!("CARGO_PKG_VERSION")).to_owned();
+    p.sample(name, &[("revision", revision), ("version", "3.14.0".to_owned())], 1.0);
+}
+
+fn sum(shards: &[ShardFigures], f: impl Fn(&ShardFigures) -> u64) -> f64 {
+    shards.iter().map(f).sum::<u64>() as f64
+}
+
+fn head(p: &mut Page, shards: &[ShardFigures]) {
+    let series = sum(shards, |s| s.series);
+    p.single("prometheus_tsdb_head_series", "gauge", "Total number of series in the head block.", series);
+    let created = sum(shards, |s| s.series_created);
+    p.single(
+        "prometheus_tsdb_head_series_created_total",
+        "counter",
+        "Total number of series created in the head",
+        created,
+    );
+    let name = "prometheus_tsdb_head_samples_appended_total";
+    p.family(name, "counter", "Total number of appended samples.");
+    p.sample(name, &[("type", "float".into())], sum(shards, |s| s.samples));
+    let name = "prometheus_tsdb_out_of_order_samples_total";
+    p.family(
+        name,
+        "counter",
+        "Total number of out of order samples ingestion failed attempts due to out of order being disabled.",
+    );
+    p.sample(name, &[("type", "float".into())], sum(shards, |s| s.out_of_order));
+    let min = shards.iter().filter_map(|s| s.min_time).min();
+    let max = shards.iter().filter_map(|s| s.max_time).max();
+    if let (Some(min), Some(max)) = (min, max) {
+        p.single(
+            "prometheus_tsdb_head_min_time",
+            "gauge",
+            "Minimum time bound of the head block. The unit is decided by the library consumer.",
+            min as f64,
+        );
+        p.single(
+            "prometheus_tsdb_head_max_time",
+            "gauge",
+            "Maximum timestamp of the head block. The unit is decided by the library consumer.",
+            max as f64,
+        );
+        p.single(
+            "prometheus_tsdb_head_min_time_seconds",
+            "gauge",
+            "Minimum time bound of the head block.",
+            min as f64 / 1e3,
+        );
+        p.single(
+            "prometheus_tsdb_head_max_time_seconds",
+            "gauge",
+            "Maximum timestamp of the head block.",
+            max as f64 / 1e3,
+        );
+    }
+    let failed = sum(shards, |s| s.failed_commits);
+    p.single(
+        "prometheus_tsdb_wal_writes_failed_total",
+        "counter",
+        "Total number of write log writes that failed.",
+        failed,
+    );
+}
+
+fn scrapes(p: &mut Page, shards: &[ShardFigures]) {
+    for (name, help, f) in [
+        (
+            "prometheus_target_scrapes_exceeded_body_size_limit_total",
+            "Total number of scrapes that hit the body size limit",
+            (|s| s.scrape.body_limit) as fn(&ShardFigures) -> u64,
+        ),
+        (
+            "prometheus_target_scrapes_exceeded_sample_limit_total",
+            "Total number of scrapes that hit the sample limit and were rejected.",
+            |s| s.scrape.sample_limit,
+        ),
+        (
+            "prometheus_target_scrapes_sample_duplicate_timestamp_total",
+            "Total number of samples rejected due to duplicate timestamps but different values.",
+            |s| s.scrape.duplicates,
+        ),
+        (
+            "prometheus_target_scrapes_sample_out_of_bounds_total",
+            "Total number of samples rejected due to timestamp falling outside of the time bounds.",
+            |s| s.scrape.out_of_bounds,
+        ),
+        (
+            "prometheus_target_scrapes_sample_out_of_order_total",
+            "Total number of samples rejected due to not being out of the expected order.",
+            |s| s.scrape.out_of_order + s.out_of_order,
+        ),
+        ("systole_scrapes_total", "Scrapes that were begun.", |s| s.scrape.scrapes),
+        ("systole_scrape_failures_total", "Scrapes that failed.", |s| s.scrape.failures),
+        ("systole_scrape_missed_turns_total", "Turns at which a target was not scraped.", |s| {
+            s.scrape.missed_turns
+        }),
+        ("systole_scrape_samples_total", "Samples on scraped pages.", |s| s.scrape.samples),
+    ] {
+        p.single(name, "counter", help, sum(shards, f));
+    }
+    p.single("systole_targets", "gauge", "Targets that are scraped.", sum(shards, |s| s.targets));
+}
+
+fn per_shard(p: &mut Page, name: &str, kind: &str, help: &str, values: impl Iterator<Item = f64>) {
+    p.family(name, kind, help);
+    for (i, v) in values.enumerate() {
+        p.sample(name, &[("shard", i.to_string())], v);
+    }
+}
+
+fn shards(p: &mut Page, shards: &[ShardFigures], readings: &[ShardReading]) {
+    let figures: [(&str, &str, &str, fn(&ShardFigures) -> f64); 10] = [
+        ("systole_shard_series", "gauge", "Series of the shard.", |s| s.series as f64),
+        ("systole_shard_groups", "gauge", "Groups of the shard.", |s| s.groups as f64),
+        ("systole_shard_head_bytes", "gauge", "Bytes of rows and windows in memory.", |s| {
+            s.head_bytes as f64
+        }),
+        ("systole_shard_page_bytes", "gauge", "Bytes of held pages and their slots.", |s| {
+            s.page_bytes as f64
+        }),
+        ("systole_shard_commits_total", "counter", "Commits of the log.", |s| s.commits as f64),
+        ("systole_shard_commit_bytes_total", "counter", "Bytes of records committed.", |s| {
+            s.commit_bytes as f64
+        }),
+        ("systole_shard_commit_seconds_total", "counter", "Time commits took.", |s| s.commit_seconds),
+        ("systole_shard_commit_seconds_max", "gauge", "The longest commit.", |s| s.commit_seconds_max),
+        ("systole_shard_refused_batches_total", "counter", "Batches that were refused.", |s| {
+            s.refused_batches as f64
+        }),
+        ("systole_shard_refusing", "gauge", "Whether the shard takes no samples.", |s| {
+            f64::from(u8::from(s.is_refusing))
+        }),
+    ];
+    for (name, kind, help, f) in figures {
+        per_shard(p, name, kind, help, shards.iter().map(f));
+    }
+    let readings_of: [(&str, &str, &str, fn(&ShardReading) -> f64); 8] = [
+        ("systole_shard_busy_seconds_total", "counter", "Time the shard worked.", |r| r.busy_seconds),
+        ("systole_shard_cpu_seconds_total", "counter", "CPU time of the shard's thread.", |r| r.cpu_seconds),
+        ("systole_shard_beats_total", "counter", "Beats of the pulse.", |r| r.beats as f64),
+        ("systole_shard_beat_late_seconds_max", "gauge", "The latest beat.", |r| r.late_max_seconds),
+        ("systole_shard_mailbox_depth", "gauge", "Jobs and batches waiting.", |r| r.mailbox_depth as f64),
+        ("systole_shard_mailbox_refused_total", "counter", "Messages and jobs refused.", |r| {
+            r.refused as f64
+        }),
+        ("systole_shard_messages_total", "counter", "Messages received.", |r| r.messages as f64),
+        ("systole_shard_jobs_total", "counter", "Jobs run for others.", |r| r.jobs as f64),
+    ];
+    for (name, kind, help, f) in readings_of {
+        per_shard(p, name, kind, help, readings.iter().map(f));
+    }
+}
+
+/// `process_*`, as Prometheus's client library reads them from `/proc`.
+fn process(p: &mut Page, start_seconds: f64) {
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
+    // The command name may hold blanks; the fields after it do not.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let field = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+    // Linux reports these in ticks of 10 ms and pages of 4 KiB.
+    let cpu = (field(11) + field(12)) / 100.0;
+    p.single("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", cpu);
+    p.single("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", field(20));
+    p.single("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", field(21) * 4096.0);
+    p.single(
+        "process_start_time_seconds",
+        "gauge",
+        "Start time of the process since unix epoch in seconds.",
+        start_seconds,
+    );
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    p.single("process_open_fds", "gauge", "Number of open file descriptors.", open as f64);
+}

@@ -1,0 +1,304 @@
+//! Start and stop, in order.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use model::time::parse_duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::api::{self, Backend};
+use crate::app::backend::{HouseBackend, LoadConfig, Loaded};
+use crate::app::directory::DataDir;
+use crate::app::flags::{Flags, parse_cpus};
+use crate::app::house::{House, Options, deal, jobs_of};
+use crate::app::metrics::Requests;
+use crate::app::{logging, web};
+use crate::config::{Config, Reading, process_environment};
+use crate::query::engine::{self, Engine};
+use crate::query::script;
+use crate::rt::clock::{Clock, SystemClock};
+use crate::rt::probe;
+
+/// Flags or configuration are wrong: Prometheus's exit code for it.
+const EXIT_CONFIG: u8 = 2;
+const EXIT_FAILURE: u8 = 1;
+
+/// Shard numbers are a part of source ids, and the last ones are taken.
+const SHARDS_MAX: u16 = 1000;
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).map(String::as_str) == Some("test") {
+        return test(&args[2..]);
+    }
+    match serve(Flags::from_args(args.into_iter())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            eprintln!("systole: {}", stop.text);
+            ExitCode::from(stop.code)
+        }
+    }
+}
+
+/// `systole test promql FILE|DIR... [--shards K]`.
+fn test(args: &[String]) -> ExitCode {
+    let usage = || {
+        eprintln!("usage: systole test promql FILE|DIR... [--shards K]");
+        ExitCode::from(EXIT_CONFIG)
+    };
+    if args.first().map(String::as_str) != Some("promql") {
+        return usage();
+    }
+    let (mut paths, mut shard_count, mut rest) = (Vec::new(), 1, args[1..].iter());
+    while let Some(arg) = rest.next() {
+        let count = match arg.strip_prefix("--shards") {
+            Some("") => rest.next().map(String::as_str),
+            Some(value) => value.strip_prefix('='),
+            None => {
+                paths.push(PathBuf::from(arg));
+                continue;
+            }
+        };
+        match count.and_then(|c| c.parse::<usize>().ok()).filter(|n| (1..=1024).contains(n)) {
+            Some(n) => shard_count = n,
+            None => return usage(),
+        }
+    }
+    if paths.is_empty() {
+        return usage();
+    }
+    match script::run(&paths, shard_count) {
+        Ok(report) => {
+            print!("{report}");
+            if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
+        }
+        Err(e) => {
+            eprintln!("systole: {e}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+/// Why the program ends, and with which code.
+struct Stop {
+    code: u8,
+    text: String,
+}
+
+fn wrong(text: impl std::fmt::Display) -> Stop {
+    Stop { code: EXIT_CONFIG, text: text.to_string() }
+}
+
+fn failed(text: impl std::fmt::Display) -> Stop {
+    Stop { code: EXIT_FAILURE, text: text.to_string() }
+}
+
+fn serve(flags: Flags) -> Result<(), Stop> {
+    logging::install(&flags.log_level, &flags.log_format);
+    let clock = SystemClock::shared();
+    let (load, source) = config_source(&flags);
+    let config = load().map_err(|e| wrong(format!("Error loading config ({source}): {e}")))?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let cpus = parse_cpus(&flags.cpus).map_err(wrong)?;
+    let ground = probe::probe().map_err(failed)?;
+    let shard_count = match flags.shards {
+        0 => ground.choose(&cpus).map_err(failed)?.len().min(SHARDS_MAX as usize) as u16,
+        n => n.min(SHARDS_MAX),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let listeners = runtime.block_on(bind_all(&flags.listen))?;
+    let dir = DataDir::open(&flags.data_dir, !flags.no_lockfile, shard_count).map_err(failed)?;
+    crate::app::directory::adopt(&dir, shard_count, (clock.now_ms() / 1000) as u64).map_err(failed)?;
+    let backend = Arc::new(backend_of(flags, config, load, clock, shard_count)?);
+    runtime.block_on(run(backend, dir, cpus, listeners))
+}
+
+/// Where the configuration comes from, and its name for messages.
+fn config_source(flags: &Flags) -> (LoadConfig, String) {
+    let default = Path::new("prometheus.yml");
+    let path = match &flags.config_file {
+        Some(path) => path.clone(),
+        None if default.exists() => default.to_path_buf(),
+        None => return (Box::new(Config::embedded_default), "embedded default".to_owned()),
+    };
+    let source = format!("--config.file={}", path.display());
+    (Box::new(move || Config::load(&path, Reading::ToRun, &process_environment)), source)
+}
+
+async fn bind_all(addresses: &[String]) -> Result<Vec<TcpListener>, Stop> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.push(web::bind(address).await.map_err(failed)?);
+    }
+    Ok(listeners)
+}
+
+fn duration_flag(name: &str, text: &str) -> Result<i64, Stop> {
+    parse_duration(text).map_err(|e| wrong(format!("--{name}: {e}")))
+}
+
+fn backend_of(
+    flags: Flags,
+    config: Config,
+    load: LoadConfig,
+    clock: Arc<dyn Clock>,
+    shard_count: u16,
+) -> Result<HouseBackend, Stop> {
+    let options = engine::Options {
+        language: language_of(&flags.features),
+        lookback_ms: duration_flag("query.lookback-delta", &flags.lookback)?,
+        samples_max: flags.max_samples,
+        concurrent_max: flags.max_concurrency,
+        subquery_interval_ms: config.global.evaluation_interval_ms as i64,
+        delayed_name_removal: has(&flags.features, "promql-delayed-name-removal"),
+        type_and_unit_labels: has(&flags.features, "type-and-unit-labels"),
+        use_start_timestamps: has(&flags.features, "use-start-timestamps"),
+    };
+    let timeout = duration_flag("query.timeout", &flags.query_timeout)?;
+    let (config, start_ms) = (Arc::new(config), clock.now_ms());
+    let loaded = Loaded { jobs: jobs_of(&config), config, reload_succeeded: true, loaded_ms: start_ms };
+    Ok(HouseBackend {
+        clock,
+        flags,
+        shard_count,
+        engine: Arc::new(Engine::new(options)),
+        query_timeout: Duration::from_millis(timeout as u64),
+        start_ms,
+        mesh: OnceLock::new(),
+        stopping: AtomicBool::new(false),
+        quit: Notify::new(),
+        requests: Requests::default(),
+        load,
+        loaded: Mutex::new(loaded),
+        reloading: Mutex::new(()),
+    })
+}
+
+fn has(features: &[String], name: &str) -> bool {
+    features.iter().any(|f| f == name)
+}
+
+fn language_of(features: &[String]) -> promql::Options {
+    let known = [
+        "promql-experimental-functions",
+        "promql-extended-range-selectors",
+        "promql-binop-fill-modifiers",
+        "promql-delayed-name-removal",
+        "promql-duration-expr",
+        "type-and-unit-labels",
+        "use-start-timestamps",
+    ];
+    for f in features.iter().filter(|f| !known.contains(&f.as_str())) {
+        tracing::warn!(option = f, "Unknown option for --enable-feature");
+    }
+    promql::Options {
+        experimental_functions: has(features, "promql-experimental-functions"),
+        extended_range_selectors: has(features, "promql-extended-range-selectors"),
+        fill_modifiers: has(features, "promql-binop-fill-modifiers"),
+        ..promql::Options::default()
+    }
+}
+
+async fn run(
+    backend: Arc<HouseBackend>,
+    dir: DataDir,
+    cpus: Vec<usize>,
+    listeners: Vec<TcpListener>,
+) -> Result<(), Stop> {
+    let shown = listeners.iter().filter_map(|l| l.local_addr().ok()).map(|a| a.to_string());
+    let addresses: Vec<String> = shown.collect();
+    let ended = Arc::new(Notify::new());
+    for listener in listeners {
+        tokio::spawn(answer_requests(listener, backend.clone(), ended.clone()));
+    }
+    tracing::info!(shards = backend.shard_count, data = %dir.path.display(), "Starting systole");
+    let tolerance_ms = match backend.flags.adjust_timestamps {
+        true => duration_flag("scrape.timestamp-tolerance", &backend.flags.timestamp_tolerance)?,
+        false => -1,
+    };
+    let options = Options {
+        shard_count: backend.shard_count,
+        cpus,
+        clock: backend.clock.clone(),
+        seed: scrape_seed(&backend),
+        tolerance_ms,
+    };
+    let house = tokio::task::spawn_blocking(move || House::start(&dir, options).map(|h| (h, dir)));
+    let (house, _dir) = house.await.map_err(failed)?.map_err(failed)?;
+    let (mesh, jobs) = (house.mesh(), backend.loaded().jobs.clone());
+    let dealt = mesh.clone();
+    tokio::task::spawn_blocking(move || deal(&dealt, &jobs)).await.map_err(failed)?.map_err(failed)?;
+    // Set once, here.
+    let _ = backend.mesh.set(mesh);
+    tracing::info!("Server is ready to receive web requests.");
+    for address in &addresses {
+        let port = address.rsplit(':').next().unwrap_or("9090");
+        tracing::info!("ask it: curl 'http://localhost:{port}/api/v1/query?query=up'");
+    }
+    wait_for_end(&backend).await?;
+    backend.stopping.store(true, SeqCst);
+    tracing::info!("stopping: the log's last frame is written");
+    ended.notify_waiters();
+    let stopped = tokio::task::spawn_blocking(move || house.stop()).await.map_err(failed)?;
+    stopped.map_err(failed)?;
+    tracing::info!("See you next time!");
+    Ok(())
+}
+
+/// Servers that scrape the same targets spread over the interval differently.
+fn scrape_seed(backend: &HouseBackend) -> u64 {
+    let mut text = backend.runtime_info().hostname;
+    for (name, value) in backend.external_labels() {
+        text.push_str(&name);
+        text.push_str(&value);
+    }
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+}
+
+async fn answer_requests(listener: TcpListener, backend: Arc<HouseBackend>, ended: Arc<Notify>) {
+    let port = listener.local_addr().map(|a| a.port()).unwrap_or_default();
+    let settings = api::Settings {
+        lifecycle_enabled: backend.flags.enable_lifecycle,
+        requests_max: backend.flags.max_connections,
+        external_host: format!("{}:{port}", backend.runtime_info().hostname),
+        lookback_ms: backend.engine.options().lookback_ms,
+    };
+    let clock = backend.clock.clone();
+    let router = api::router(backend, clock, settings);
+    let served = axum::serve(listener, router).with_graceful_shutdown(async move { ended.notified().await });
+    if let Err(e) = served.await {
+        tracing::error!(err = %e, "the listener failed");
+    }
+}
+
+/// Returns at SIGTERM, SIGINT or `/-/quit`; SIGHUP reloads.
+async fn wait_for_end(backend: &Arc<HouseBackend>) -> Result<(), Stop> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            () = backend.quit.notified() => return Ok(()),
+            _ = hangup.recv() => {
+                // The result is logged and shown by the API.
+                let _ = backend.clone().reload().await;
+            }
+        }
+    }
+}

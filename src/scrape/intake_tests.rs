@@ -1,0 +1,276 @@
+//! Pages in, rows out: what a shard shows after each scrape.
+
+use std::cell::{Cell, RefCell};
+
+use super::*;
+use crate::scrape::target::tests::{config, target};
+use crate::shard::Shard;
+use crate::shard::record::SourceId;
+use crate::shard::select::Batch;
+use model::{Matcher, NameScheme, is_stale};
+
+struct Shards {
+    shards: RefCell<Vec<Shard>>,
+    next_source: Cell<u64>,
+    generation: Cell<u64>,
+    refuses: Cell<bool>,
+}
+
+impl Shards {
+    fn new() -> Self {
+        Shards {
+            shards: RefCell::new((0..3).map(|_| Shard::default()).collect()),
+            next_source: Cell::new(1),
+            generation: Cell::new(0),
+            refuses: Cell::new(false),
+        }
+    }
+}
+
+impl Sink for Shards {
+    fn shard_count(&self) -> u16 {
+        3
+    }
+
+    fn new_source(&self) -> SourceId {
+        self.next_source.set(self.next_source.get() + 1);
+        SourceId(self.next_source.get())
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    fn deliver(&self, _: u64, shard: ShardId, batch: &[u8]) -> bool {
+        !self.refuses.get() && self.shards.borrow_mut()[usize::from(shard.0)].apply(batch).is_ok()
+    }
+}
+
+struct World {
+    sink: Shards,
+    scratch: Scratch,
+    intake: Intake,
+    now: Timestamp,
+}
+
+impl World {
+    fn new(config: ScrapeConfig) -> Self {
+        let sink = Shards::new();
+        let target = Arc::new(target(&config, &[("__address__", "i")]));
+        let intake = Intake::new(Arc::new(config), target, &sink);
+        World { scratch: Scratch::new(3), intake, sink, now: 0 }
+    }
+
+    /// A scrape ten seconds after the last; `None` is one that failed. Says what it came to.
+    fn scrape(&mut self, page: Option<&str>) -> String {
+        self.now += 10;
+        assert!(self.intake.begin(&self.sink, self.now));
+        let mut counts = Counts::default();
+        let result = match page {
+            None => Err(Error::Fetch("refused".to_owned())),
+            Some(page) => {
+                let mut page = page.as_bytes().to_vec();
+                self.intake.accept(&mut self.scratch, &mut page, self.now, &mut counts)
+            }
+        };
+        if result.is_err() {
+            self.intake.mark_stale(&mut self.scratch, self.now);
+        }
+        let report = Report {
+            is_up: result.is_ok(),
+            scraped: counts.scraped,
+            kept: counts.kept,
+            added: counts.added,
+            ..Report::default()
+        };
+        self.intake.commit(&mut self.scratch, &self.sink, self.now, &report);
+        let counts = format!("{}/{}/{}", counts.scraped, counts.kept, counts.added);
+        match result {
+            Ok(()) => counts,
+            Err(e) => format!("{counts} {e}"),
+        }
+    }
+
+    /// `10=1 20=stale`: the samples of a metric.
+    fn samples(&self, name: &str) -> String {
+        let mut out = Vec::new();
+        for s in self.sink.shards.borrow().iter() {
+            let mut selection = s.select(&[Matcher::equal("__name__", name)], 0, i64::MAX);
+            let mut batch = Batch::default();
+            while s.next_batch(&mut selection, &mut batch) {
+                for b in &batch.series {
+                    for (t, v) in batch.times_of(b).iter().zip(batch.values_of(b)) {
+                        out.push(if is_stale(*v) { format!("{t}=stale") } else { format!("{t}={v}") });
+                    }
+                }
+            }
+        }
+        out.join(" ")
+    }
+}
+
+#[test]
+fn values_repeat_until_they_change_or_vanish() {
+    let mut w = World::new(config());
+    assert_eq!(w.scrape(Some("a 1\nb 2\n")), "2/2/2");
+    assert_eq!(w.scrape(Some("a 1\nb 3\n")), "2/2/0");
+    assert_eq!(w.scrape(Some("a 1\n")), "1/1/0");
+    assert_eq!(w.scrape(Some("a 1\nb 4\n")), "2/2/1");
+    assert_eq!(w.samples("a"), "10=1 20=1 30=1 40=1");
+    assert_eq!(w.samples("b"), "10=2 20=3 30=stale 40=4");
+    assert_eq!(w.samples("up"), "10=1 20=1 30=1 40=1");
+    assert_eq!(w.samples("scrape_samples_scraped"), "10=2 20=2 30=1 40=2");
+    assert_eq!(w.samples("scrape_series_added"), "10=2 20=0 30=0 40=1");
+}
+
+#[test]
+fn a_failed_scrape_ends_all_and_the_next_good_one_begins_them() {
+    let mut w = World::new(config());
+    w.scrape(Some("a 1\nb 2\n"));
+    assert_eq!(w.scrape(None), "0/0/0 refused");
+    w.scrape(None);
+    assert_eq!(w.scrape(Some("a 1\nb 2\n")), "2/2/0");
+    assert_eq!(w.samples("a"), "10=1 20=stale 40=1");
+    assert_eq!(w.samples("up"), "10=1 20=0 30=0 40=1");
+    assert_eq!(
+        w.scrape(Some("a 5\nb x\n")),
+        "1/1/0 strconv.ParseFloat: parsing \"x\": invalid syntax while parsing: \"b x\""
+    );
+    w.scrape(Some("a 6\nb 2\n"));
+    assert_eq!(w.samples("a"), "10=1 20=stale 40=1 50=stale 60=6");
+    assert_eq!(w.samples("b"), "10=2 20=stale 40=2 50=stale 60=2");
+}
+
+#[test]
+fn an_empty_page_is_a_good_one() {
+    let mut w = World::new(config());
+    w.scrape(Some("a 1\n"));
+    assert_eq!(w.scrape(Some("")), "0/0/0");
+    assert_eq!(w.samples("a"), "10=1 20=stale");
+    assert_eq!(w.samples("up"), "10=1 20=1");
+}
+
+#[test]
+fn limits_fail_the_scrape_whole_until_they_are_kept() {
+    let mut c = config();
+    c.limits.samples = 2;
+    let mut w = World::new(c);
+    assert_eq!(w.scrape(Some("a 1\n")), "1/1/1");
+    assert_eq!(w.scrape(Some("a 1\nb 1\nc 1\n")), "3/3/2 sample limit exceeded");
+    assert_eq!(w.scrape(Some("a 1\nb 1\nc 1\n")), "3/3/2 sample limit exceeded");
+    assert_eq!(w.scrape(Some("a 1\nc 1\n")), "2/2/1");
+    assert_eq!(w.samples("a"), "10=1 20=stale 40=1");
+    assert_eq!((w.samples("b"), w.samples("c")), (String::new(), "40=1".to_owned()));
+    let mut c = config();
+    c.limits.labels = 3;
+    let mut w = World::new(c);
+    let text = "label_limit exceeded (metric: b, number of labels: 4, limit: 3)";
+    assert!(w.scrape(Some("a 1\nb{x=\"1\"} 1\n")).ends_with(text));
+    assert!(w.scrape(Some("a 1\nb{x=\"1\"} 2\n")).ends_with(text));
+    assert_eq!(w.scrape(Some("a 1\nb 1\n")), "2/2/2");
+    assert_eq!(w.samples("a"), "30=1");
+}
+
+#[test]
+fn dropped_series_are_counted_but_not_kept() {
+    let mut c = config();
+    let drop = model::relabel::RuleText {
+        source_labels: vec!["__name__".into()],
+        regex: Some("go_.*".into()),
+        action: model::relabel::Action::Drop,
+        ..Default::default()
+    };
+    c.metric_relabel = [model::relabel::Rule::new(drop, NameScheme::Utf8).unwrap()].into();
+    let mut w = World::new(c);
+    assert_eq!(w.scrape(Some("a 1\ngo_x 1\ngo_y 1\n")), "3/1/1");
+    assert_eq!(w.scrape(Some("a 2\ngo_x 2\n")), "2/1/0");
+    assert_eq!(w.samples("go_x"), "");
+    // Without the rule they are there again; what both name alike goes on without a gap.
+    let mut c = config();
+    c.extra_scrape_metrics = true;
+    w.intake.reconfigure(Arc::new(c));
+    assert_eq!(w.scrape(Some("a 2\ngo_x 2\n")), "2/2/1");
+    assert_eq!((w.samples("a"), w.samples("go_x")), ("10=1 20=2 30=2".into(), "30=2".into()));
+    assert_eq!(w.samples("scrape_sample_limit"), "30=0");
+}
+
+#[test]
+fn timestamps_of_their_own_stay_outside_the_row() {
+    let mut w = World::new(config());
+    assert_eq!(w.scrape(Some("a 1 3\nb 1\n")), "2/2/2");
+    w.scrape(Some("a 1 3\nb 1\n"));
+    w.scrape(Some("a 2 25\nb 1 26\n"));
+    w.scrape(Some("b 2\n"));
+    assert_eq!(w.samples("a"), "3=1 25=2");
+    assert_eq!(w.samples("b"), "10=1 20=1 26=1 30=stale 40=2");
+    let far = format!("c 1 {}\n", 60 + FUTURE_MS_MAX);
+    w.scrape(Some(&far));
+    assert_eq!(w.samples("c"), "");
+}
+
+#[test]
+fn timestamps_are_ignored_where_the_job_says_so() {
+    let mut c = config();
+    c.honor_timestamps = false;
+    let mut w = World::new(c);
+    w.scrape(Some("a 1 3\n"));
+    w.scrape(Some("a 1 3\n"));
+    w.scrape(Some("a 2 4\n"));
+    w.scrape(Some(""));
+    assert_eq!(w.samples("a"), "10=1 20=1 30=2 40=stale");
+}
+
+#[test]
+fn timestamps_can_be_tracked_for_staleness() {
+    let mut c = config();
+    c.track_timestamps_staleness = true;
+    let mut w = World::new(c);
+    w.scrape(Some("a 1 3\n"));
+    w.scrape(Some(""));
+    assert_eq!(w.samples("a"), "3=1 20=stale");
+}
+
+#[test]
+fn after_a_refusal_the_source_begins_anew() {
+    let mut w = World::new(config());
+    w.scrape(Some("a 1\nb 1\n"));
+    w.sink.refuses.set(true);
+    w.scrape(Some("a 2\nb 1\n"));
+    w.sink.refuses.set(false);
+    w.scrape(Some("a 2\nb 1\n"));
+    assert_eq!((w.samples("a"), w.samples("b")), ("10=1 30=2".into(), "10=1 30=1".into()));
+    w.sink.generation.set(7);
+    w.scrape(Some("a 2\nb 9\n"));
+    assert_eq!((w.samples("a"), w.samples("b")), ("10=1 30=2 40=2".into(), "10=1 30=1 40=9".into()));
+}
+
+#[test]
+fn a_clock_that_went_back_writes_nothing() {
+    let mut w = World::new(config());
+    w.scrape(Some("a 1\n"));
+    assert!(!w.intake.begin(&w.sink, 10));
+    assert!(!w.intake.begin(&w.sink, 5));
+    assert!(w.intake.begin(&w.sink, 11));
+}
+
+#[test]
+fn a_target_that_is_gone_ends_with_its_report() {
+    let mut w = World::new(config());
+    w.scrape(Some("a 1\n"));
+    w.intake.end(&mut w.scratch, &w.sink, 20);
+    assert_eq!((w.samples("a"), w.samples("up")), ("10=1 20=stale".into(), "10=1 20=stale".into()));
+    w.now = 20;
+    w.scrape(Some("a 1\n"));
+    assert_eq!((w.samples("a"), w.samples("up")), ("10=1 20=stale 30=1".into(), "10=1 20=stale 30=1".into()));
+}
+
+#[test]
+fn keys_that_come_and_go_do_not_litter_for_ever() {
+    let mut w = World::new(config());
+    for i in 0..30 {
+        let page: String = (0..500).map(|n| format!("m{{id=\"{}\"}} 1\n", i * 500 + n)).collect();
+        assert_eq!(w.scrape(Some(&page)), "500/500/500");
+    }
+    assert!(w.intake.defined < 10_000, "{} slots", w.intake.defined);
+    assert_eq!(w.samples("up").split(' ').count(), 30);
+}
