@@ -102,6 +102,7 @@ impl Evaluator<'_> {
             at,
             anchored: false,
             smoothed: false,
+            stats_only: false,
         };
         let plain = Chain { selector, read: Read::Latest, maps: Vec::new(), span: Span::default() };
         let times = Chain { read: Read::LatestTime, ..plain.clone() };

@@ -80,6 +80,7 @@ impl Evaluator<'_> {
             at: subquery.at,
             anchored: false,
             smoothed: false,
+            stats_only: false,
         };
         let ranger = Ranger {
             selector: &selector,

@@ -11,7 +11,9 @@ use crate::query::annotations::Annotations;
 use crate::query::exec::access::Access;
 use crate::query::exec::elementwise;
 use crate::query::exec::fold::{Groups, group_labels};
-use crate::query::exec::window::{Ranger, Samples, Scratch, latest, latest_time, smoothed, time_span};
+use crate::query::exec::window::{
+    Ranger, Samples, Scratch, latest, latest_time, smoothed, time_span, without_buckets,
+};
 use crate::query::frame::{Row, TYPE_LABEL, is_absent, without_reserved};
 use crate::query::plan::physical::{Chain, Fold, Fragment, Read};
 use crate::query::value::Series;
@@ -130,6 +132,13 @@ impl<'f> Work<'f> {
                 histograms: batch.histograms_of(s),
             };
             self.series_read += 1;
+            let stats;
+            let samples = if self.fragment.chain.selector.stats_only && !samples.histograms.is_empty() {
+                stats = without_buckets(samples.histograms);
+                Samples { histograms: &stats, ..samples }
+            } else {
+                samples
+            };
             if let Read::Raw { range } = self.fragment.chain.read {
                 self.raw(shard, s.id, samples, range)?;
             } else {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use compute::range::{HistogramSample, InvalidFactor, Modifier, RangeFunction, Window, smooth_instant};
 use compute::{Answer, Notes};
-use model::histogram::FloatHistogram;
+use model::histogram::{CounterResetHint, FloatHistogram};
 use model::{Timestamp, is_stale};
 use promql::Function;
 use promql::ast::Span;
@@ -86,6 +86,33 @@ impl Scratch {
         }
         live
     }
+}
+
+/// Histograms reduced to count and sum. What only the buckets can tell, whether there was a reset, is found out now.
+pub fn without_buckets(histograms: &[HistogramPoint]) -> Vec<HistogramPoint> {
+    let mut previous: Option<&FloatHistogram> = None;
+    let mut out = Vec::with_capacity(histograms.len());
+    for point in histograms {
+        let h = &point.histogram;
+        let counter_reset_hint = match (h.counter_reset_hint, previous) {
+            (CounterResetHint::Unknown, Some(p)) if !p.is_stale() && !h.is_stale() => {
+                if h.detect_reset(p) { CounterResetHint::Reset } else { CounterResetHint::NotReset }
+            }
+            (hint, _) => hint,
+        };
+        previous = Some(h);
+        let stats = FloatHistogram {
+            counter_reset_hint,
+            schema: h.schema,
+            zero_threshold: h.zero_threshold,
+            custom_values: h.custom_values.clone(),
+            count: h.count,
+            sum: h.sum,
+            ..FloatHistogram::default()
+        };
+        out.push(HistogramPoint { time: point.time, start: point.start, histogram: Arc::new(stats) });
+    }
+    out
 }
 
 /// The newest sample at or before a moment: a float by its index, or a histogram.

@@ -1,5 +1,6 @@
 //! The tree that is evaluated: parentheses gone, times resolved, parts that do not change with the step marked.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use model::{Matcher, Timestamp};
@@ -64,6 +65,8 @@ pub struct Selector {
     pub at: Option<Timestamp>,
     pub anchored: bool,
     pub smoothed: bool,
+    /// Of histograms only count and sum are asked for.
+    pub stats_only: bool,
 }
 
 impl Selector {
@@ -111,7 +114,7 @@ pub struct Binary {
 
 /// Builds the tree of `expr` for a query with these bounds.
 pub fn logical(expr: &Expr, bounds: &Bounds) -> Result<Node, Error> {
-    let (node, invariance) = Builder { bounds }.node(expr)?;
+    let (node, invariance) = Builder { bounds, stats_only: Cell::new(false) }.node(expr)?;
     Ok(invariance.wrapped(node))
 }
 
@@ -146,6 +149,8 @@ impl Invariance {
 
 struct Builder<'a> {
     bounds: &'a Bounds,
+    /// Whether what is being built is looked at by its count and sum alone.
+    stats_only: Cell<bool>,
 }
 
 impl Builder<'_> {
@@ -172,6 +177,15 @@ impl Builder<'_> {
         Ok((Node { kind, span: expr.span(), value_type: expr.value_type() }, invariance))
     }
 
+    /// Builds something that is looked at in another way than what is around it.
+    fn within<T>(&self, stats_only: Option<bool>, build: impl FnOnce(&Self) -> T) -> T {
+        let before = self.stats_only.get();
+        self.stats_only.set(stats_only.unwrap_or(before));
+        let built = build(self);
+        self.stats_only.set(before);
+        built
+    }
+
     fn vector(&self, v: &promql::ast::VectorSelector) -> Result<(Kind, Invariance), Error> {
         let (selector, invariance) = self.selector(v)?;
         Ok((Kind::Vector(selector), invariance))
@@ -186,12 +200,14 @@ impl Builder<'_> {
             at,
             anchored: v.anchored,
             smoothed: v.smoothed,
+            stats_only: self.stats_only.get(),
         };
         Ok((selector, pinned(at)))
     }
 
     fn subquery(&self, s: &promql::ast::SubqueryExpr) -> Result<(Kind, Invariance), Error> {
-        let (inner, invariance) = self.node(&s.expr)?;
+        // Between the steps of a subquery resets are found by looking at buckets.
+        let (inner, invariance) = self.within(Some(false), |b| b.node(&s.expr))?;
         let at = self.at(s.at);
         let step = match &s.step {
             Some(step) => self.length(step)?,
@@ -213,8 +229,9 @@ impl Builder<'_> {
         }
         let mut args = Vec::with_capacity(c.args.len());
         let mut all = if depends_on_time(c) { Invariance::Varies } else { Invariance::Literal };
+        let stats_only = looks_at_stats(c.function);
         for a in &c.args {
-            let (node, invariance) = self.node(a)?;
+            let (node, invariance) = self.within(stats_only, |b| b.node(a))?;
             all = all.and(invariance);
             args.push((node, invariance));
         }
@@ -252,8 +269,9 @@ impl Builder<'_> {
     }
 
     fn binary(&self, b: &promql::ast::BinaryExpr) -> Result<(Kind, Invariance), Error> {
-        let (lhs, left) = self.node(&b.lhs)?;
-        let (rhs, right) = self.node(&b.rhs)?;
+        let needs_buckets = (b.op.is_comparison() || b.op.is_trim()).then_some(false);
+        let (lhs, left) = self.within(needs_buckets, |builder| builder.node(&b.lhs))?;
+        let (rhs, right) = self.within(needs_buckets, |builder| builder.node(&b.rhs))?;
         let all = left.and(right);
         let (lhs, rhs) =
             if all == Invariance::Varies { (left.wrapped(lhs), right.wrapped(rhs)) } else { (lhs, rhs) };
@@ -277,6 +295,17 @@ impl Builder<'_> {
     /// A range or a step, which must be positive.
     fn length(&self, extent: &Extent) -> Result<i64, Error> {
         extent.positive_millis(self.bounds.lengths()).map_err(Error::Parse)
+    }
+}
+
+/// Whether a function looks at counts and sums of histograms alone, or at all of them; `None` for most, which pass
+/// histograms on.
+fn looks_at_stats(function: Function) -> Option<bool> {
+    use Function::*;
+    match function {
+        HistogramAvg | HistogramCount | HistogramSum => Some(true),
+        HistogramFraction | HistogramQuantile | HistogramQuantiles | HistogramStddev | HistogramStdvar => Some(false),
+        _ => None,
     }
 }
 

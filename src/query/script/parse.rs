@@ -359,8 +359,8 @@ mod tests {
 
     #[test]
     fn commands_end_at_blank_lines_and_comments() {
-        let text = "load 5m\n  a 1\n# c\n  b 2\nclear\nclear\neval instant at 5m a\n  a 1";
+        let text = "load 5m\n  a 1\n# c\n  b 2\n\nclear\nclear\neval instant at 5m a\n  a 1";
         let kinds: Vec<(usize, bool)> = commands(text).iter().map(|(l, c)| (*l, c.is_ok())).collect();
-        assert_eq!(kinds, [(1, true), (4, false), (6, true), (7, true)]);
+        assert_eq!(kinds, [(1, true), (4, false), (6, true), (7, true), (8, true)]);
     }
 }
