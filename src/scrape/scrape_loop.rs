@@ -79,11 +79,13 @@ impl Loop {
         limit_error: &Option<String>,
     ) {
         self.is_ending.set(false);
+        let timing = |t: &Target| (t.interval_ms, t.timeout_ms);
+        let is_same_timing = timing(target) == timing(&self.target.borrow());
         self.target.replace(target.clone());
         let is_limited = limit_error.is_some() != self.limit_error.borrow().is_some();
         self.limit_error.replace(limit_error.clone());
         let is_same = Arc::ptr_eq(config, &self.config.borrow()) || **config == **self.config.borrow();
-        if is_same && !is_limited {
+        if is_same && is_same_timing && !is_limited {
             return;
         }
         self.config.replace(config.clone());
