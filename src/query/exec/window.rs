@@ -94,12 +94,13 @@ pub fn without_buckets(histograms: &[HistogramPoint]) -> Vec<HistogramPoint> {
     let mut out = Vec::with_capacity(histograms.len());
     for point in histograms {
         let h = &point.histogram;
-        let counter_reset_hint = match (h.counter_reset_hint, previous) {
-            (CounterResetHint::Unknown, Some(p)) if !p.is_stale() && !h.is_stale() => {
-                if h.detect_reset(p) { CounterResetHint::Reset } else { CounterResetHint::NotReset }
-            }
-            (hint, _) => hint,
-        };
+        let counter_reset_hint =
+            match (h.counter_reset_hint, previous) {
+                (CounterResetHint::Unknown, Some(p)) if !p.is_stale() && !h.is_stale() => {
+                    if h.detect_reset(p) { CounterResetHint::Reset } else { CounterResetHint::NotReset }
+                }
+                (hint, _) => hint,
+            };
         previous = Some(h);
         let stats = FloatHistogram {
             counter_reset_hint,
