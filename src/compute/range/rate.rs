@@ -18,59 +18,68 @@ impl RateKind {
     }
 }
 
-/// Where the samples of a window lie in it, and what is needed to extrapolate from them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sampled {
-    pub(crate) start: i64,
-    pub(crate) end: i64,
-    pub(crate) first_time: i64,
-    pub(crate) last_time: i64,
-    /// Samples but one.
-    pub(crate) gap_count: usize,
-    /// When the counter of the first sample began, if within the window.
-    pub(crate) began: Option<i64>,
-    /// Value of a counter at the first sample (observations, for histograms).
-    pub(crate) first: f64,
-    /// What the series gained (observations, for histograms).
-    pub(crate) gain: f64,
+/// How the samples of a window lie in it, in seconds: all of an extrapolation that does not depend on values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Edges {
+    /// From the window's start to the first sample, or as far as that one stands for.
+    to_start: f64,
+    /// From the last sample to the window's end, or as far as that one stands for.
+    to_end: f64,
+    sampled: f64,
+    /// Whether a counter might have been zero between the window's start and the first sample.
+    zero_may_lie_before: bool,
 }
 
-/// What the gain between the samples has to be multiplied with to be the gain of the window (or its rate).
-///
-/// A sample near an edge (within 1.1 average gaps) stands for all up to the edge; otherwise the series is taken to
-/// begin or end half an average gap beyond it. A counter is never extrapolated below zero.
-#[inline]
-pub(crate) fn extrapolation(s: &Sampled, kind: RateKind) -> f64 {
-    let mut to_start = s.first_time.wrapping_sub(s.start) as f64 / 1000.0;
-    let mut to_end = s.end.wrapping_sub(s.last_time) as f64 / 1000.0;
-    let mut sampled = s.last_time.wrapping_sub(s.first_time) as f64 / 1000.0;
-    let gap = if s.gap_count > 0 { sampled / s.gap_count as f64 } else { 0.0 };
-    let threshold = gap * 1.1;
-    if let Some(began) = s.began {
-        to_start = 0.0;
-        sampled = s.last_time.wrapping_sub(began) as f64 / 1000.0;
-    } else {
-        if to_start >= threshold {
+impl Edges {
+    /// Of a window `(start, end]` with samples from `first` to `last`, `gap_count` apart. `began` is when the
+    /// first sample's counter began, if within the window.
+    ///
+    /// A sample near an edge (within 1.1 average gaps) stands for all up to the edge; otherwise the series is taken
+    /// to begin or end half an average gap beyond it.
+    #[inline]
+    pub(crate) fn new(
+        (start, end): (i64, i64),
+        (first, last): (i64, i64),
+        gap_count: usize,
+        began: Option<i64>,
+    ) -> Edges {
+        let mut to_start = first.wrapping_sub(start) as f64 / 1000.0;
+        let mut to_end = end.wrapping_sub(last) as f64 / 1000.0;
+        let mut sampled = last.wrapping_sub(first) as f64 / 1000.0;
+        let gap = if gap_count > 0 { sampled / gap_count as f64 } else { 0.0 };
+        let threshold = gap * 1.1;
+        if let Some(began) = began {
+            to_start = 0.0;
+            sampled = last.wrapping_sub(began) as f64 / 1000.0;
+        } else if to_start >= threshold {
             to_start = gap / 2.0;
         }
-        if kind.is_counter() && s.gain > 0.0 && s.first >= 0.0 {
-            let to_zero = sampled * (s.first / s.gain);
+        if to_end >= threshold {
+            to_end = gap / 2.0;
+        }
+        Edges { to_start, to_end, sampled, zero_may_lie_before: began.is_none() }
+    }
+
+    /// What the gain between the samples has to be multiplied with to be the gain of the window (or its rate).
+    /// A counter of value `first` at the first sample is not extrapolated below zero.
+    #[inline]
+    pub(crate) fn factor(&self, first: f64, gain: f64, kind: RateKind, range_seconds: f64) -> f64 {
+        let mut to_start = self.to_start;
+        if self.zero_may_lie_before && kind.is_counter() && gain > 0.0 && first >= 0.0 {
+            let to_zero = self.sampled * (first / gain);
             if to_zero < to_start {
                 to_start = to_zero;
             }
         }
+        let mut factor = 1.0;
+        if self.sampled != 0.0 {
+            factor = (self.sampled + to_start + self.to_end) / self.sampled;
+        }
+        if kind == RateKind::Rate {
+            factor /= range_seconds;
+        }
+        factor
     }
-    if to_end >= threshold {
-        to_end = gap / 2.0;
-    }
-    let mut factor = 1.0;
-    if sampled != 0.0 {
-        factor = (sampled + to_start + to_end) / sampled;
-    }
-    if kind == RateKind::Rate {
-        factor /= seconds(s.end.wrapping_sub(s.start));
-    }
-    factor
 }
 
 pub(super) fn eval<H: HistogramSample>(w: &Window<'_, H>, kind: RateKind) -> Answer {
@@ -107,17 +116,9 @@ fn float_rate<H: HistogramSample>(w: &Window<'_, H>, kind: RateKind) -> Answer {
     } else if last == 0 {
         return Answer::none(notes);
     }
-    let sampled = Sampled {
-        start: w.start,
-        end: w.end,
-        first_time: w.times[0],
-        last_time: w.times[last],
-        gap_count: last,
-        began,
-        first: w.values[0],
-        gain,
-    };
-    Answer::float(gain * extrapolation(&sampled, kind), notes)
+    let edges = Edges::new((w.start, w.end), (w.times[0], w.times[last]), last, began);
+    let factor = edges.factor(w.values[0], gain, kind, seconds(w.end.wrapping_sub(w.start)));
+    Answer::float(gain * factor, notes)
 }
 
 fn histogram_rate<H: HistogramSample>(w: &Window<'_, H>, kind: RateKind) -> Answer {
@@ -142,17 +143,10 @@ fn histogram_rate<H: HistogramSample>(w: &Window<'_, H>, kind: RateKind) -> Answ
         (None, Some(gain)) => gain,
         (None, None) => return Answer::none(notes),
     };
-    let sampled = Sampled {
-        start: w.start,
-        end: w.end,
-        first_time: w.histograms[0].time(),
-        last_time: w.histograms[last].time(),
-        gap_count: last,
-        began,
-        first: w.h(0).count,
-        gain: gain.count,
-    };
-    gain.mul(extrapolation(&sampled, kind));
+    let ends = (w.histograms[0].time(), w.histograms[last].time());
+    let edges = Edges::new((w.start, w.end), ends, last, began);
+    let range = seconds(w.end.wrapping_sub(w.start));
+    gain.mul(edges.factor(w.h(0).count, gain.count, kind, range));
     Answer::histogram(gain, notes)
 }
 
