@@ -10,7 +10,7 @@ use model::Timestamp;
 
 use crate::config::ScrapeConfig;
 use crate::rt::gate::Signal;
-use crate::rt::{Clock, Moment};
+use crate::rt::Moment;
 use crate::scrape::client::Client;
 use crate::scrape::content::Form;
 use crate::scrape::intake::{Counts, Intake};
