@@ -217,7 +217,7 @@ impl Intake {
 
     fn end_stamped(&self, appender: &mut Appender, entry: Entry, at: Timestamp) {
         if self.config.track_timestamps_staleness {
-            appender.append_at(&self.source, entry.slot(), at, 0, STALE_NAN);
+            appender.append_at(entry.slot(), at, 0, STALE_NAN);
         }
     }
 
@@ -446,7 +446,7 @@ impl Row<'_> {
         if entry.state == State::Idle {
             entry.state = State::Stamped;
         }
-        self.appender.append_at(self.source, entry.slot(), timestamp, 0, value);
+        self.appender.append_at(entry.slot(), timestamp, 0, value);
     }
 
     fn leave(&mut self, slot: u32) {
