@@ -64,6 +64,8 @@ pub fn parse_specs(text: &str) -> Result<Vec<Spec>, Error> {
                 hint: "`systole-loadgen peers` fetches the peers; ours is named by ours=PATH".into(),
             })?,
         };
+        // Systems run in a folder of their own, where a relative path would mean another file.
+        let binary = binary.canonicalize().unwrap_or(binary);
         let name = if name == "vm" { "victoriametrics" } else { name };
         if specs.iter().any(|s| s.name == name) {
             return Err(Error::Usage(format!("{name} is named twice: call the second ours-b, for instance")));
