@@ -5,34 +5,35 @@ use super::{HistogramSample, Window, extended, seconds, start_overlap, start_res
 use crate::{Answer, Notes};
 use model::{CounterResetHint, FloatHistogram};
 
+/// Which of the rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RateKind {
+pub enum RateKind {
     Rate,
     Increase,
     Delta,
 }
 
 impl RateKind {
-    pub(crate) fn is_counter(self) -> bool {
+    pub fn is_counter(self) -> bool {
         self != RateKind::Delta
     }
 }
 
 /// Where the samples of a window lie in it, and what is needed to extrapolate from them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sampled {
-    pub(crate) start: i64,
-    pub(crate) end: i64,
-    pub(crate) first_time: i64,
-    pub(crate) last_time: i64,
+pub struct Sampled {
+    pub start: i64,
+    pub end: i64,
+    pub first_time: i64,
+    pub last_time: i64,
     /// Samples but one.
-    pub(crate) gap_count: usize,
+    pub gap_count: usize,
     /// When the counter of the first sample began, if within the window.
-    pub(crate) began: Option<i64>,
+    pub began: Option<i64>,
     /// Value of a counter at the first sample (observations, for histograms).
-    pub(crate) first: f64,
+    pub first: f64,
     /// What the series gained (observations, for histograms).
-    pub(crate) gain: f64,
+    pub gain: f64,
 }
 
 /// What the gain between the samples has to be multiplied with to be the gain of the window (or its rate).
@@ -40,7 +41,7 @@ pub(crate) struct Sampled {
 /// A sample near an edge (within 1.1 average gaps) stands for all up to the edge; otherwise the series is taken to
 /// begin or end half an average gap beyond it. A counter is never extrapolated below zero.
 #[inline]
-pub(crate) fn extrapolation(s: &Sampled, kind: RateKind) -> f64 {
+pub fn extrapolation(s: &Sampled, kind: RateKind) -> f64 {
     let mut to_start = s.first_time.wrapping_sub(s.start) as f64 / 1000.0;
     let mut to_end = s.end.wrapping_sub(s.last_time) as f64 / 1000.0;
     let mut sampled = s.last_time.wrapping_sub(s.first_time) as f64 / 1000.0;
