@@ -304,7 +304,9 @@ fn looks_at_stats(function: Function) -> Option<bool> {
     use Function::*;
     match function {
         HistogramAvg | HistogramCount | HistogramSum => Some(true),
-        HistogramFraction | HistogramQuantile | HistogramQuantiles | HistogramStddev | HistogramStdvar => Some(false),
+        HistogramFraction | HistogramQuantile | HistogramQuantiles | HistogramStddev | HistogramStdvar => {
+            Some(false)
+        }
         _ => None,
     }
 }
