@@ -9,7 +9,6 @@
 pub mod above;
 pub mod account;
 pub mod annotations;
-pub mod civil;
 pub mod engine;
 pub mod exec;
 pub mod frame;

@@ -12,7 +12,7 @@ use crate::query::exec::access::Access;
 use crate::query::exec::elementwise;
 use crate::query::exec::fold::{Groups, group_labels};
 use crate::query::exec::window::{
-    Ranger, Samples, Scratch, latest, latest_time, smoothed, time_span, without_buckets,
+    Ranger, Samples, Scratch, Smoothing, latest, latest_time, smoothed, time_span, without_buckets,
 };
 use crate::query::frame::{Row, TYPE_LABEL, is_absent, without_reserved};
 use crate::query::plan::physical::{Chain, Fold, Fragment, Read};
@@ -220,17 +220,11 @@ impl<'f> Work<'f> {
         let name_symbol = self.name_symbol;
         let name = move || name_text(shard, id, name_symbol);
         match &chain.read {
-            Read::Latest if chain.selector.smoothed => smoothed(
-                samples,
-                &chain.selector,
-                *steps,
-                settings.lookback,
-                chain.span,
-                &name,
-                row,
-                &mut self.notes,
-                &mut self.scratch,
-            ),
+            Read::Latest if chain.selector.smoothed => {
+                let (selector, lookback, span) = (&chain.selector, settings.lookback, chain.span);
+                let smoothing = Smoothing { selector, steps: *steps, lookback, span };
+                smoothed(samples, &smoothing, &mut self.scratch, &name, row, &mut self.notes);
+            }
             Read::Latest => latest(samples, &chain.selector, *steps, settings.lookback, row),
             Read::LatestTime | Read::LatestStart => {
                 let of_start = matches!(chain.read, Read::LatestStart);

@@ -361,24 +361,21 @@ fn place(answer: Answer, step: usize, step_count: usize, row: &mut Row) {
 /// Fills `row` with the values of a smoothed instant selector.
 pub fn smoothed(
     samples: Samples<'_>,
-    selector: &Selector,
-    steps: Steps,
-    lookback: i64,
-    span: Span,
+    at: &Smoothing<'_>,
+    scratch: &mut Scratch,
     name: &dyn Fn() -> String,
     row: &mut Row,
     notes: &mut Annotations,
-    scratch: &mut Scratch,
 ) {
     let s = scratch.live(samples);
-    for (step, at) in steps.times().enumerate() {
-        let end = selector.reference(at);
-        let (first, last) = (end.saturating_sub(lookback), end.saturating_add(lookback));
+    for (step, t) in at.steps.times().enumerate() {
+        let end = at.selector.reference(t);
+        let (first, last) = (end.saturating_sub(at.lookback), end.saturating_add(at.lookback));
         let floats = s.times.partition_point(|t| *t <= first)..s.times.partition_point(|t| *t <= last);
         let histograms = s.histograms.partition_point(|h| h.time <= first)
             ..s.histograms.partition_point(|h| h.time <= last);
         let window = Window {
-            at,
+            at: t,
             start: first,
             end: last,
             times: &s.times[floats.clone()],
@@ -389,9 +386,18 @@ pub fn smoothed(
             modifier: Modifier::Smoothed,
         };
         let answer = smooth_instant(&window, end);
-        range_notes(answer.notes, &[], step, name, span, notes);
-        place(answer, step, steps.count, row);
+        range_notes(answer.notes, &[], step, name, at.span, notes);
+        place(answer, step, at.steps.count, row);
     }
+}
+
+/// A smoothed instant selector.
+pub struct Smoothing<'a> {
+    pub selector: &'a Selector,
+    pub steps: Steps,
+    pub lookback: i64,
+    /// Where notes point to.
+    pub span: Span,
 }
 
 /// Errors: a parameter is out of bounds.
