@@ -1,2 +1,5 @@
-//! The load generator: targets to scrape, and the measurement of who scrapes them.
-fn main() {}
+//! The binary: the library's command line, nothing else.
+
+fn main() -> std::process::ExitCode {
+    systole_loadgen::main()
+}

@@ -13,13 +13,18 @@ pub mod column; // integer columns: format and decoder
 pub mod column_encode; // integer columns: the choice of transform
 pub mod crc32c; // checksums
 pub mod error; // why bytes are refused
+pub mod histogram; // native histograms, column by column
+pub mod prom_histogram; // Prometheus's histogram chunks
 pub mod sorted; // set algebra on sorted numbers
 pub mod time_column; // timestamps shared by a scrape
 pub mod value; // doubles: format and decoder
 pub mod value_encode; // doubles: the search for integers in them
 pub mod varint; // integers of variable length
+pub mod xor; // Prometheus's XOR chunk
+pub mod xor2; // Prometheus's XOR2 chunk
 
 mod arch; // kernels
+mod bitstream; // bits, highest first
 mod patch; // residuals wider than their column
 
 pub use arch::Isa;

@@ -1,7 +1,7 @@
 //! One value into one: mathematical functions, and operators on floats and histograms.
 
 use crate::{Notes, Value, is_absent};
-use model::CounterResetHint;
+use model::{CounterResetHint, math};
 
 /// Functions of a float, with their scalar parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,11 +54,11 @@ impl UnaryFunction {
             Abs => v.abs(),
             Ceil => v.ceil(),
             Floor => v.floor(),
-            Exp => v.exp(),
+            Exp => math::exp(v),
             Sqrt => v.sqrt(),
-            Ln => v.ln(),
-            Log2 => v.log2(),
-            Log10 => v.log10(),
+            Ln => math::ln(v),
+            Log2 => math::log2(v),
+            Log10 => math::log10(v),
             Sin => v.sin(),
             Cos => v.cos(),
             Tan => v.tan(),
@@ -68,9 +68,9 @@ impl UnaryFunction {
             Sinh => v.sinh(),
             Cosh => v.cosh(),
             Tanh => v.tanh(),
-            Asinh => v.asinh(),
-            Acosh => v.acosh(),
-            Atanh => v.atanh(),
+            Asinh => math::asinh(v),
+            Acosh => math::acosh(v),
+            Atanh => math::atanh(v),
             Rad => v * PI / 180.0,
             Deg => v * 180.0 / PI,
             Sgn if v < 0.0 => -1.0,
@@ -163,7 +163,7 @@ impl Operator {
             Mul => a * b,
             Div => a / b,
             Mod => a % b,
-            Pow => a.powf(b),
+            Pow => math::pow(a, b),
             Atan2 => a.atan2(b),
             // Trimming has no meaning for floats; `apply` refuses it.
             TrimUpper | TrimLower => f64::NAN,

@@ -5,6 +5,7 @@ use crate::classic::Rank;
 use crate::kahan::KahanSum;
 use model::FloatHistogram;
 use model::histogram::Bucket;
+use model::math::{exp2, log2};
 
 /// Quantile `q`: linear within custom buckets and the zero bucket, exponential within the others.
 pub fn quantile(q: f64, h: &FloatHistogram) -> (f64, Notes) {
@@ -97,12 +98,12 @@ fn interpolate(h: &FloatHistogram, b: &Bucket, fraction: f64) -> f64 {
     if h.uses_custom_buckets() || (b.lower <= 0.0 && b.upper >= 0.0) {
         return b.lower + (b.upper - b.lower) * fraction;
     }
-    let lower = b.lower.abs().log2();
-    let upper = b.upper.abs().log2();
+    let lower = log2(b.lower.abs());
+    let upper = log2(b.upper.abs());
     if b.lower > 0.0 {
-        (lower + (upper - lower) * fraction).exp2()
+        exp2(lower + (upper - lower) * fraction)
     } else {
-        -(upper + (lower - upper) * (1.0 - fraction)).exp2()
+        -exp2(upper + (lower - upper) * (1.0 - fraction))
     }
 }
 

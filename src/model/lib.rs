@@ -13,6 +13,7 @@ pub mod float_text; // floats as Go's strconv writes and reads them
 pub mod histogram; // native histograms and their arithmetic
 pub mod kahan; // sums that remember what rounding took
 pub mod matcher; // a condition on one label
+pub mod math; // logarithms and exponentials, the same on every machine
 mod md5; // the digest that relabeling's hashmod is defined by
 pub mod quote; // strings as Go quotes them
 pub mod regex; // regular expressions as Prometheus means them

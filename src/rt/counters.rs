@@ -10,6 +10,9 @@ const NO_CLASS: u8 = u8::MAX;
 #[derive(Debug)]
 pub(crate) struct ShardCounters {
     pub(crate) beats: AtomicU64,
+    /// When the next beat is due, by the system's monotonic clock; the far future while the shard is being built.
+    pub(crate) due: AtomicU64,
+    pub(crate) kicks: AtomicU64,
     pub(crate) late_ns: AtomicU64,
     pub(crate) late_max_ns: AtomicU64,
     pub(crate) busy_ns: AtomicU64,
@@ -30,6 +33,8 @@ impl ShardCounters {
     pub(crate) fn new() -> ShardCounters {
         ShardCounters {
             beats: AtomicU64::new(0),
+            due: AtomicU64::new(u64::MAX),
+            kicks: AtomicU64::new(0),
             late_ns: AtomicU64::new(0),
             late_max_ns: AtomicU64::new(0),
             busy_ns: AtomicU64::new(0),
@@ -76,6 +81,8 @@ pub struct ShardReading {
     pub beats: u64,
     pub late_seconds: f64,
     pub late_max_seconds: f64,
+    /// Times the watchdog woke the shard because it slept past its time.
+    pub kicks: u64,
     /// Jobs and messages taken from the mailbox.
     pub jobs: u64,
     pub messages: u64,
@@ -104,6 +111,7 @@ impl ShardReading {
             beats: counters.beats.load(Relaxed),
             late_seconds: seconds(&counters.late_ns),
             late_max_seconds: seconds(&counters.late_max_ns),
+            kicks: counters.kicks.load(Relaxed),
             jobs: counters.jobs.load(Relaxed),
             messages: counters.messages.load(Relaxed),
             refused: counters.refused.load(Relaxed),

@@ -6,6 +6,8 @@
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
 
 use crossbeam::queue::ArrayQueue;
 
@@ -46,12 +48,16 @@ pub(crate) struct Port {
     pub(crate) bell: Doorbell,
     pub(crate) notices: ArrayQueue<u64>,
     pub(crate) stopping: AtomicBool,
+    /// Wakes a task of the shard that does nothing: the one waker that another thread may use, and only to get the
+    /// shard turning again, never to deliver anything.
+    kicker: Mutex<Option<Waker>>,
 }
 
 impl Port {
     pub(crate) fn new() -> io::Result<(Port, UnixStream)> {
         let (bell, receiver) = Doorbell::new()?;
-        let port = Port { bell, notices: ArrayQueue::new(OUTSTANDING_MAX), stopping: AtomicBool::new(false) };
+        let notices = ArrayQueue::new(OUTSTANDING_MAX);
+        let port = Port { bell, notices, stopping: AtomicBool::new(false), kicker: Mutex::new(None) };
         Ok((port, receiver))
     }
 
@@ -61,6 +67,20 @@ impl Port {
         // Every token was reserved against the same bound before its question left.
         assert!(pushed.is_ok(), "{} notices, more than were asked for", self.notices.len());
         self.bell.ring();
+    }
+
+    /// Wakes the shard's executor if it sleeps.
+    pub(crate) fn kick(&self) {
+        if let Some(waker) = self.kicker.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// What [`Port::kick`] wakes; set and taken back by the shard itself.
+    pub(crate) fn set_kicker(&self, waker: Option<Waker>) {
+        let before =
+            std::mem::replace(&mut *self.kicker.lock().unwrap_or_else(PoisonError::into_inner), waker);
+        drop(before);
     }
 
     pub(crate) fn stop(&self) {

@@ -204,7 +204,9 @@ impl<T: 'static, M: Send + 'static> Machine<T, M> {
             threads.push(ShardThread { port, counters, handle });
         }
         drop(started);
-        let machine = Machine { mesh, grid, threads, watchdog: None };
+        let mut machine = Machine { mesh, grid, threads, watchdog: None };
+        // While they are built, shards may be kicked but not reported: a recovery may be long and hold its core.
+        machine.watchdog = Some(machine.watch(None));
         machine.settled(starting, settings.watchdog)
     }
 
@@ -223,13 +225,15 @@ impl<T: 'static, M: Send + 'static> Machine<T, M> {
                 return Err(error);
             }
         }
-        let watched = |(shard, thread): (usize, &ShardThread)| Watched {
-            shard: shard as u32,
-            counters: thread.counters.clone(),
-        };
-        let watched = self.threads.iter().enumerate().map(watched).collect();
-        self.watchdog = watchdog.map(|dog| dog.watch(watched));
+        self.watchdog = Some(self.watch(watchdog));
         Ok(self)
+    }
+
+    fn watch(&self, watchdog: Option<Watchdog>) -> watchdog::Guard {
+        let watched = |(shard, thread): (usize, &ShardThread)| {
+            Watched::new(shard as u32, thread.counters.clone(), thread.port.clone())
+        };
+        watchdog::watch(self.threads.iter().enumerate().map(watched).collect(), watchdog)
     }
 
     pub fn mesh(&self) -> Mesh<T, M> {
@@ -244,7 +248,8 @@ impl<T: 'static, M: Send + 'static> Machine<T, M> {
     /// Closes every shard's gate, lets those inside leave, and ends the threads. Submit a last job to each shard
     /// first, if what it keeps must be brought to rest.
     pub fn stop(mut self, patience: Duration) -> Result<(), Error> {
-        drop(self.watchdog.take());
+        // No reports any more, but a shard that must stop may need a kick as well.
+        self.watchdog = Some(self.watch(None));
         for thread in &self.threads {
             thread.port.stop();
         }
@@ -344,7 +349,10 @@ impl<T: 'static, M: Send + 'static> Seat<T, M> {
         let stopping = Rc::new(Signal::new());
         let (serving, hearing) = (room.clone(), stopping.clone());
         let tasks = [
-            spawn(TaskClass::Ingest, drive(local.pulse.clone())),
+            spawn(TaskClass::Ingest, drive(local.clone())),
+            // Without a latency: a foreign wake of a task that has one interrupts the executor even when it is awake,
+            // and could bring about the very thing it is to end.
+            spawn(TaskClass::Background, be_kicked(local.port.clone())),
             spawn(TaskClass::Ingest, async move { serving.serve().await }),
             spawn(TaskClass::Rpc, hear(local.clone(), receiver, room.clone(), hearing)),
         ];
@@ -361,6 +369,7 @@ impl<T: 'static, M: Send + 'static> Seat<T, M> {
                 let _ = self.started.send(Err(error));
             }
         }
+        self.port.set_kicker(None);
         room.close();
         for task in tasks {
             task.cancel().await;
@@ -417,16 +426,31 @@ async fn hear<T: 'static, M: Send + 'static>(
     }
 }
 
+/// Does nothing, so that being woken does nothing but turn the executor.
+async fn be_kicked(port: Arc<Port>) {
+    poll_fn(|cx| {
+        port.set_kicker(Some(cx.waker().clone()));
+        Poll::<()>::Pending
+    })
+    .await;
+}
+
 /// Beats the pulse for as long as it is polled.
-async fn drive(pulse: Pulse) {
+async fn drive(local: Rc<Local>) {
+    let (pulse, counters) = (&local.pulse, &local.counters);
+    let timer_to = |due: Moment| {
+        let sleep = due.since(pulse.now());
+        counters.due.store((SystemClock.now() + sleep).nanos(), Relaxed);
+        glommio::timer::Timer::new(sleep)
+    };
     loop {
         let mut due = pulse.rearm();
-        let mut timer = glommio::timer::Timer::new(due.since(pulse.now()));
+        let mut timer = timer_to(due);
         poll_fn(|cx| {
             let earlier = pulse.arm(cx);
             if earlier < due {
                 due = earlier;
-                timer = glommio::timer::Timer::new(due.since(pulse.now()));
+                timer = timer_to(due);
             }
             Pin::new(&mut timer).poll(cx)
         })

@@ -154,8 +154,13 @@ impl Pulse {
     /// Has the shard beat at the first slot from `at` on.
     pub fn ask(&self, at: Moment) {
         self.inner.asked.set(self.inner.asked.get().min(at));
-        if self.slot_from(at) < self.inner.armed.get() {
-            self.inner.armed.set(self.slot_from(at));
+        self.arm_by(self.slot_from(at));
+    }
+
+    /// Has the driver wake at `at` if it would sleep longer.
+    fn arm_by(&self, at: Moment) {
+        if at < self.inner.armed.get() {
+            self.inner.armed.set(at);
             if let Some(driver) = self.inner.driver.borrow().as_ref() {
                 driver.wake_by_ref();
             }
@@ -172,6 +177,9 @@ impl Pulse {
     pub(crate) fn owe(&self, more: bool) {
         let owed = self.inner.owed.get();
         self.inner.owed.set(if more { owed + 1 } else { owed.saturating_sub(1) });
+        if more {
+            self.arm_by(self.now() + HEARTBEAT_OWED);
+        }
     }
 
     /// When the driver should beat next.

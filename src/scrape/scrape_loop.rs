@@ -10,7 +10,7 @@ use model::Timestamp;
 
 use crate::config::ScrapeConfig;
 use crate::rt::gate::Signal;
-use crate::rt::{Clock, Moment};
+use crate::rt::Moment;
 use crate::scrape::client::Client;
 use crate::scrape::content::Form;
 use crate::scrape::intake::{Counts, Intake};
@@ -79,11 +79,13 @@ impl Loop {
         limit_error: &Option<String>,
     ) {
         self.is_ending.set(false);
+        let timing = |t: &Target| (t.interval_ms, t.timeout_ms);
+        let is_same_timing = timing(target) == timing(&self.target.borrow());
         self.target.replace(target.clone());
         let is_limited = limit_error.is_some() != self.limit_error.borrow().is_some();
         self.limit_error.replace(limit_error.clone());
         let is_same = Arc::ptr_eq(config, &self.config.borrow()) || **config == **self.config.borrow();
-        if is_same && !is_limited {
+        if is_same && is_same_timing && !is_limited {
             return;
         }
         self.config.replace(config.clone());

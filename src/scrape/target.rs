@@ -37,7 +37,8 @@ pub struct Target {
     pub unix_socket: Option<String>,
     pub interval_ms: i64,
     pub timeout_ms: i64,
-    /// Of all labels after relabeling and the URL: tells targets apart and spreads them over shards and time.
+    /// Of the labels after relabeling (but interval and timeout) and the URL: tells targets apart, and spreads them
+    /// over shards and time.
     pub identity: u64,
 }
 
@@ -94,7 +95,9 @@ impl Target {
         let path = path_and_query(config, all);
         let bare = if path == "/" && all.value(METRICS_PATH).is_none() { "" } else { path.as_str() };
         let url = format!("{scheme}://{address}{bare}");
-        let identity = fnv64a(&format!("{:016}", all.xxh64()), &url);
+        // When a target is scraped does not make it another: its series go on without a gap.
+        let timeless = all.retain(|l| l.name != INTERVAL && l.name != TIMEOUT);
+        let identity = fnv64a(&format!("{:016}", timeless.xxh64()), &url);
         Target {
             labels: all.retain(|l| !l.name.starts_with(RESERVED_PREFIX)),
             discovered,
@@ -266,6 +269,15 @@ pub(crate) mod tests {
         assert_eq!((t.interval_ms, t.timeout_ms), (15_000, 10_000));
         assert_eq!(t.discovered.value("__meta_x"), Some("y"));
         assert_eq!(t.discovered.value("__scrape_interval__"), Some("15s"));
+    }
+
+    #[test]
+    fn another_interval_does_not_make_another_target() {
+        let with = |labels: &[(&str, &str)]| target(&config(), labels).identity;
+        let at = ("__address__", "h");
+        assert_eq!(with(&[at]), with(&[at, ("__scrape_interval__", "20s")]));
+        assert_ne!(with(&[at]), with(&[at, ("__metrics_path__", "/m")]));
+        assert_ne!(with(&[at]), with(&[at, ("rack", "1")]));
     }
 
     #[test]

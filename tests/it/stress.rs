@@ -34,6 +34,8 @@ type Wire = Mesh<Counter, u64>;
 /// A round trip takes well under a second even beside spinning threads; one that takes this long is lost.
 const LOST: Duration = Duration::from_secs(10);
 const SPINNERS: usize = 3;
+const BURST: Duration = Duration::from_millis(4);
+const PAUSE: Duration = Duration::from_micros(1500);
 
 #[test]
 fn no_message_of_a_thread_is_lost_with_latency_queues() {
@@ -75,11 +77,7 @@ fn run(way: Way, latency: bool, time: Duration) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let settings = Settings { latency, watchdog: None, ..Settings::new(2) };
-    let build = |_context| async { Ok(Rc::new(Counter::default())) };
-    let started = Machine::start(settings, build, |counter: &Rc<Counter>, told: u64| {
-        counter.told.set(counter.told.get() + told);
-    });
-    let machine = match started {
+    let machine = match start(settings) {
         Ok(machine) => machine,
         Err(error) => {
             println!("skipped: {error}");
@@ -102,17 +100,29 @@ fn run(way: Way, latency: bool, time: Duration) {
     machine.stop(Duration::from_secs(10)).expect("the shards stop");
 }
 
-/// A query on each shard that is always at work and yields as it should.
+fn start(settings: Settings) -> Result<Machine<Counter, u64>, systole::rt::Error> {
+    let build = |_context| async { Ok(Rc::new(Counter::default())) };
+    Machine::start(settings, build, |counter: &Rc<Counter>, told: u64| {
+        counter.told.set(counter.told.get() + told);
+    })
+}
+
+/// A query on each shard that works in bursts and yields as it should: the shard parks and wakes between them, which
+/// is where a wake-up could be lost.
 fn keep_busy(mesh: &Wire, time: Duration) {
     for shard in 0..mesh.shards() {
         let work = move |_counter: Rc<Counter>| async move {
             let until = SystemClock.now() + time;
             let mut sum = 0u64;
             while SystemClock.now() < until {
-                for n in 0..3_000u64 {
-                    sum = std::hint::black_box(sum.wrapping_add(n * n));
+                let burst = SystemClock.now() + BURST;
+                while SystemClock.now() < burst {
+                    for n in 0..3_000u64 {
+                        sum = std::hint::black_box(sum.wrapping_add(n * n));
+                    }
+                    systole::rt::yield_if_needed().await;
                 }
-                systole::rt::yield_if_needed().await;
+                systole::rt::sleep(PAUSE).await;
             }
             sum
         };
@@ -173,6 +183,45 @@ fn ask_from_a_shard(mesh: &Wire, time: Duration) -> Vec<Duration> {
         }
         _ => panic!("lost; {:#?}", mesh.readings()),
     }
+}
+
+/// What a quiet machine costs and how fast it answers; run it alone, in release.
+#[test]
+#[ignore = "prints figures"]
+fn figures() {
+    let machine = start(Settings::new(2)).expect("a machine");
+    let mesh = machine.mesh();
+    let cpu = || mesh.readings().iter().map(|reading| reading.cpu_seconds).sum::<f64>();
+    let (before, seconds) = (cpu(), 10);
+    std::thread::sleep(Duration::from_secs(seconds));
+    println!("idle: {:.3} % of a core for two shards", (cpu() - before) / seconds as f64 * 100.0);
+    let sleepers = mesh.submit_to(0, TaskClass::Ingest, |_counter| async {
+        let pulse = systole::rt::pulse().expect("a shard has a pulse");
+        for n in 0..10_000u64 {
+            let pulse = pulse.clone();
+            let work = async move {
+                loop {
+                    pulse.sleep(Duration::from_micros(15_000_000 - n % 100)).await;
+                }
+            };
+            systole::rt::spawn(TaskClass::Ingest, work).detach();
+            systole::rt::sleep(Duration::from_micros(100)).await;
+        }
+    });
+    wait(sleepers, LOST).expect("asleep").expect("asleep");
+    let before = cpu();
+    std::thread::sleep(Duration::from_secs(15));
+    println!("10 000 sleepers of 15 s: {:.3} % of a core", (cpu() - before) / 15.0 * 100.0);
+    for way in [Way::ThreadToShard, Way::ShardToShard] {
+        let mut trips = match way {
+            Way::ThreadToShard => ask_from_here(&mesh, Duration::from_secs(3)),
+            Way::ShardToShard => ask_from_a_shard(&mesh, Duration::from_secs(3)),
+        };
+        trips.sort_unstable();
+        let at = |part: f64| trips[((trips.len() - 1) as f64 * part) as usize];
+        println!("{way:?}: {} trips, p50 {:?}, p99 {:?}, max {:?}", trips.len(), at(0.5), at(0.99), at(1.0));
+    }
+    machine.stop(Duration::from_secs(10)).expect("the shards stop");
 }
 
 /// Awaits on a plain thread, up to a limit.

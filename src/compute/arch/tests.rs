@@ -17,6 +17,9 @@ fn value() -> impl Strategy<Value = f64> {
     ]
 }
 
+/// The shape of [`kahan_add`].
+type Kernel<'a> = &'a dyn Fn(&[f64], &mut [f64], &mut [f64], &mut [u32]);
+
 fn bits(values: &[f64]) -> Vec<u64> {
     values.iter().map(|v| if v.is_nan() && !crate::is_absent(*v) { 1 } else { v.to_bits() }).collect()
 }
@@ -71,7 +74,7 @@ proptest! {
         let n = rows.len();
         let row: Vec<f64> = rows.iter().map(|r| r.0).collect();
         let start: (Vec<f64>, Vec<f64>) = rows.iter().map(|r| (r.1, r.2)).unzip();
-        let run = |f: &dyn Fn(&[f64], &mut [f64], &mut [f64], &mut [u32])| {
+        let run = |f: Kernel<'_>| {
             let (mut sum, mut c) = start.clone();
             let mut count = vec![0; n];
             f(&row, &mut sum, &mut c, &mut count);

@@ -16,7 +16,12 @@ pub(super) fn sum<H: HistogramSample>(w: &Window<'_, H>) -> Answer {
     for i in 1..w.histograms.len() {
         sum.add(w.h(i));
     }
-    sum.finish()
+    refused_quietly(sum.finish())
+}
+
+/// Histograms that do not go together are all that is said of a window that has them.
+fn refused_quietly(answer: Answer) -> Answer {
+    if answer.value.is_some() { answer } else { Answer::none(Notes::MIXED_EXPONENTIAL_CUSTOM) }
 }
 
 pub(super) fn avg<H: HistogramSample>(w: &Window<'_, H>) -> Answer {
@@ -30,7 +35,7 @@ pub(super) fn avg<H: HistogramSample>(w: &Window<'_, H>) -> Answer {
     for i in 1..w.histograms.len() {
         avg.add(w.h(i));
     }
-    avg.finish()
+    refused_quietly(avg.finish())
 }
 
 /// Compensated sum; an infinite one as it is.

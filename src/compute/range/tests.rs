@@ -106,7 +106,7 @@ fn aggregations_over_time() {
     check(SumOverTime, &[1.0, 1e100, 1.0, -1e100], all, Some(2.0));
     check(SumOverTime, &[f64::INFINITY, 1.0], all, Some(f64::INFINITY));
     check(AvgOverTime, &[f64::MAX, f64::MAX], all, Some(f64::MAX));
-    check(AvgOverTime, &[-9.988465674311579e307, 9.988465674311579e307], all, Some(0.0));
+    check(AvgOverTime, &[-1e308, 1e308], all, Some(0.0));
     check(AvgOverTime, &[1.0, 1e100, 1.0, -1e100], all, Some(0.5));
     check(MinOverTime, &[nan, 2.0, 1.0], all, Some(1.0));
     check(MaxOverTime, &[nan, nan], all, Some(nan));

@@ -1,6 +1,7 @@
 //! Where buckets begin and end: the bounds of every schema, by index.
 
 use super::{SCHEMA_CUSTOM, SCHEMA_MAX};
+use crate::math::{exp2, ldexp};
 
 /// Upper bound of bucket `idx` (by absolute value on the negative side). Custom schemas read it from `custom`;
 /// the bucket behind the last custom bound ends at +Inf, the one before the first begins at -Inf.
@@ -21,39 +22,22 @@ pub(super) fn bound(idx: i64, schema: i32, custom: &[f64]) -> f64 {
 pub(super) fn exponential_bound(idx: i64, schema: i32) -> f64 {
     if schema < 0 {
         let exp = idx.saturating_mul(1 << (-schema).min(30));
-        return if exp == 1024 { f64::MAX } else { scale(1.0, exp) };
+        return if exp == 1024 { f64::MAX } else { ldexp(1.0, exp) };
     }
     let shift = schema.min(62) as u32;
     let within = idx & ((1i64 << shift) - 1);
     let frac = if schema <= SCHEMA_MAX {
         BOUNDS[(within << (SCHEMA_MAX - schema)) as usize]
     } else {
-        (within as f64 / (1u64 << shift) as f64 - 1.0).exp2()
+        exp2(within as f64 / (1u64 << shift) as f64 - 1.0)
     };
     let exp = (idx >> shift).saturating_add(1);
-    if frac == 0.5 && exp == 1025 { f64::MAX } else { scale(frac, exp) }
+    if frac == 0.5 && exp == 1025 { f64::MAX } else { ldexp(frac, exp) }
 }
 
 /// Index in a coarser schema of the bucket that holds bucket `idx` of a finer one.
 pub(super) fn target_index(idx: i64, from: i32, to: i32) -> i64 {
     (idx.saturating_sub(1) >> (from - to).clamp(0, 62)).saturating_add(1)
-}
-
-/// `x * 2^exp`, rounded once.
-fn scale(x: f64, exp: i64) -> f64 {
-    let power = |e: i64| f64::from_bits(((e + 1023) as u64) << 52);
-    let mut exp = exp.clamp(-2200, 2200);
-    let mut x = x;
-    while exp > 1023 {
-        x *= power(1023);
-        exp -= 1023;
-    }
-    // Steps of 2^-969 keep 53 bits above the subnormal range, so that only the last step rounds.
-    while exp < -1022 {
-        x *= power(-1022 + 53);
-        exp += 1022 - 53;
-    }
-    x * power(exp)
 }
 
 /// Bounds of schema 8 in [0.5, 1); every coarser schema takes each second, fourth ... of them. The digits are

@@ -2,6 +2,7 @@
 
 use super::bounds::{bound, exponential_bound, target_index};
 use super::{Bucket, FloatHistogram, SCHEMA_CUSTOM, Span};
+use crate::math::log2;
 
 /// Which side of zero.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -222,9 +223,9 @@ impl Bucket {
         if linear {
             return (v - self.lower) / (self.upper - self.lower);
         }
-        let lower = self.lower.abs().log2();
-        let upper = self.upper.abs().log2();
-        let at = v.abs().log2();
+        let lower = log2(self.lower.abs());
+        let upper = log2(self.upper.abs());
+        let at = log2(v.abs());
         if v > 0.0 { (at - lower) / (upper - lower) } else { 1.0 - ((at - upper) / (lower - upper)) }
     }
 }

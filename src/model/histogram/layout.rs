@@ -57,11 +57,11 @@ pub(super) fn compact_side<T: Copy + PartialEq + Default>(
     max_empty: usize,
 ) {
     let zero = T::default();
-    let tidy = spans.iter().all(|s| i64::from(s.offset) > max_empty as i64 && s.length > 0);
+    let max_empty = max_empty.min(GAP_MAX) as i64;
+    let tidy = spans.iter().all(|s| i64::from(s.offset) > max_empty && s.length > 0);
     if tidy && counts.iter().all(|&c| c != zero) {
         return;
     }
-    let max_empty = max_empty.min(GAP_MAX) as i64;
     let mut built = SpanBuilder::default();
     let mut kept = Vec::with_capacity(counts.len());
     let mut kept_comp = Vec::new();

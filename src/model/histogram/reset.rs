@@ -40,14 +40,19 @@ impl FloatHistogram {
 
     fn side_reset(&self, previous: &FloatHistogram, side: Side) -> bool {
         let mut now = Reduced::new(self, side, self.zero_threshold, self.schema).peekable();
-        Reduced::new(previous, side, self.zero_threshold, self.schema).any(|(idx, before)| {
+        for (idx, before) in Reduced::new(previous, side, self.zero_threshold, self.schema) {
             while now.peek().is_some_and(|&(at, _)| at < idx) {
                 now.next();
             }
             match now.peek() {
-                Some(&(at, count)) if at == idx => count < before,
-                _ => before != 0.0,
+                // The reference looks no further than at the first bucket behind the current histogram's last: if
+                // that one is empty, so it takes the others to be. Answers follow it.
+                None => return before != 0.0,
+                Some(&(at, count)) if at == idx && count < before => return true,
+                Some(&(at, _)) if at != idx && before != 0.0 => return true,
+                Some(_) => {}
             }
-        })
+        }
+        false
     }
 }

@@ -1,0 +1,334 @@
+//! The load generator: shows targets, drives writes and queries, and measures whoever takes them.
+//!
+//! One command runs a workload against ours, Prometheus and VictoriaMetrics in turn, on loopback, and reports what
+//! each used, missed and answered. Order of reading: `shape` (what is shown), `targets` (who shows it), `system`
+//! (who is measured), `scrape`, `query`, `restart` (the workloads), `truth` and `oracle` (what is right), `report`.
+
+pub mod client;
+pub mod clock;
+pub mod error;
+pub mod html;
+pub mod oracle;
+pub mod process;
+pub mod query;
+pub mod report;
+pub mod restart;
+pub mod ring;
+pub mod scrape;
+pub mod shape;
+pub mod smoke;
+pub mod system;
+pub mod targets;
+pub mod truth;
+pub mod write;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
+
+use error::{Context, Error};
+use shape::Shape;
+use shape::node::{LINES_MIN, Node};
+use shape::recording::Recording;
+
+#[derive(Parser)]
+#[command(
+    name = "systole-loadgen",
+    version,
+    about = "Measures monitoring servers under load that it knows the truth of"
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch Prometheus, VictoriaMetrics and node_exporter from Debian packages into a folder.
+    Peers,
+    /// Workload S1 (with --queries also Q1, with --restart also O1): targets scraped steadily.
+    Scrape(ScrapeArgs),
+    /// Workloads W1 (known series), W2 (--new), W3 (--rate): remote write 1.0.
+    Write(WriteArgs),
+    /// A small S1, Q1, O1 and W1 against every system: under three minutes.
+    Smoke(SmokeArgs),
+    /// Only show the targets; prints a scrape configuration for them.
+    Serve(ServeArgs),
+    /// Print the changes between two JSON reports.
+    Compare { old: PathBuf, new: PathBuf },
+}
+
+#[derive(Args)]
+struct ShapeArgs {
+    /// Number of targets, each with an address of its own on loopback.
+    #[arg(long, default_value_t = 1000)]
+    targets: usize,
+    /// Samples a page of the `node` shape.
+    #[arg(long, default_value_t = 1000)]
+    lines: usize,
+    /// Show a recording (node, prometheus, victoriametrics, alertmanager, or a file) instead of the `node` shape.
+    #[arg(long)]
+    recording: Option<String>,
+    /// Scrape interval, as 15s or 500ms; pages change once in it.
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    interval: Duration,
+    /// Answer in gzip where the scraper accepts it.
+    #[arg(long)]
+    gzip: bool,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    shape: ShapeArgs,
+    /// How long to serve.
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    duration: Duration,
+}
+
+#[derive(Args)]
+struct ReportArgs {
+    /// Write the report as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write the report as one self-contained HTML file.
+    #[arg(long)]
+    html: Option<PathBuf>,
+    /// Folder for the systems' data and logs; data is removed afterwards, logs stay.
+    #[arg(long)]
+    work: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct ScrapeArgs {
+    #[command(flatten)]
+    shape: ShapeArgs,
+    #[command(flatten)]
+    report: ReportArgs,
+    /// Systems in turn: ours=PATH[ flags], prometheus, victoriametrics.
+    #[arg(long, default_value = "prometheus,victoriametrics")]
+    systems: String,
+    /// Length of the steady window, rounded up to whole intervals.
+    #[arg(long, default_value = "120s", value_parser = duration)]
+    duration: Duration,
+    /// Shortest warm-up; two scrapes of every target come first in any case.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    warmup: Duration,
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    /// Ask the queries Q1 afterwards.
+    #[arg(long)]
+    queries: bool,
+    #[arg(long, default_value_t = 5)]
+    query_runs: u32,
+    /// Kill -9 and restart afterwards (O1).
+    #[arg(long)]
+    restart: bool,
+}
+
+#[derive(Args)]
+struct SmokeArgs {
+    #[command(flatten)]
+    report: ReportArgs,
+    /// Systems in turn: ours=PATH[ flags], prometheus, victoriametrics.
+    #[arg(long, default_value = "prometheus,victoriametrics")]
+    systems: String,
+}
+
+#[derive(Args)]
+struct WriteArgs {
+    #[command(flatten)]
+    report: ReportArgs,
+    /// Systems in turn: ours=PATH[ flags], prometheus, victoriametrics.
+    #[arg(long, default_value = "prometheus,victoriametrics")]
+    systems: String,
+    /// Series over all connections; with --new, how many are new with each turn.
+    #[arg(long, default_value_t = 1_000_000)]
+    series: u64,
+    #[arg(long, default_value_t = 4)]
+    connections: usize,
+    /// Samples a request.
+    #[arg(long, default_value_t = 2000)]
+    batch: u64,
+    /// Send at this many samples a second whether acknowledged or not; latencies count from when requests are due.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Every request brings series never seen before.
+    #[arg(long)]
+    new: bool,
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    duration: Duration,
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Reads `15s`, `500ms`, `2m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().map_err(|_| format!("{text:?} is no duration such as 15s"))?;
+    let unit_ms = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        unit => return Err(format!("{unit:?} is none of ms, s, m, h")),
+    };
+    let ms = number.checked_mul(unit_ms).filter(|ms| *ms <= 24 * 3_600_000);
+    ms.map(Duration::from_millis).ok_or_else(|| "a run is at most 24h".to_string())
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("systole-loadgen: {e}");
+            ExitCode::from(if matches!(e, Error::NoBinary { .. }) { 3 } else { 1 })
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode, Error> {
+    match task {
+        Task::Peers => peers(),
+        Task::Scrape(args) => scrape(&args),
+        Task::Write(args) => write(&args),
+        Task::Smoke(args) => {
+            let specs = system::parse_specs(&args.systems)?;
+            finish(&args.report, smoke::run(&smoke::SMOKE, &specs, work_folder(&args.report))?)
+        }
+        Task::Serve(args) => serve(&args),
+        Task::Compare { old, new } => {
+            print!("{}", report::compare(&report::read(&old)?, &report::read(&new)?));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn peers() -> Result<ExitCode, Error> {
+    let script = include_str!("../peers.sh");
+    let status = Command::new("bash")
+        .args(["-c", script, "peers.sh"])
+        .env("SYSTOLE_PEERS", system::peers_folder())
+        .status();
+    let code = status.context(|| "bash".to_string())?.code().unwrap_or(1);
+    Ok(ExitCode::from(code as u8))
+}
+
+fn open_shape(args: &ShapeArgs) -> Result<Arc<Shape>, Error> {
+    if args.interval.is_zero() {
+        return Err(Error::Usage("an interval of 0 is none".into()));
+    }
+    if args.recording.is_none() && args.lines < LINES_MIN {
+        return Err(Error::Usage(format!("a page has at least {LINES_MIN} lines")));
+    }
+    Ok(Arc::new(match &args.recording {
+        Some(name) => Shape::Recording(Recording::open(name)?),
+        None => Shape::Node(Node::new(args.seed, args.lines, args.interval.as_secs_f64())),
+    }))
+}
+
+fn options(args: &ShapeArgs) -> targets::Options {
+    targets::Options { targets: args.targets, interval: args.interval, gzip: args.gzip }
+}
+
+fn work_folder(args: &ReportArgs) -> PathBuf {
+    args.work
+        .clone()
+        .unwrap_or_else(|| std::env::temp_dir().join(format!("systole-loadgen-{}", std::process::id())))
+}
+
+fn scrape(args: &ScrapeArgs) -> Result<ExitCode, Error> {
+    let specs = system::parse_specs(&args.systems)?;
+    let plan = scrape::Plan {
+        shape: open_shape(&args.shape)?,
+        options: options(&args.shape),
+        warmup: args.warmup,
+        window: args.duration,
+        rounds: args.rounds.max(1),
+        queries: args.queries,
+        query_runs: args.query_runs,
+        restart: args.restart,
+        folder: work_folder(&args.report),
+    };
+    let runs = scrape::run(&plan, &specs)?;
+    finish(&args.report, runs)
+}
+
+fn write(args: &WriteArgs) -> Result<ExitCode, Error> {
+    let specs = system::parse_specs(&args.systems)?;
+    if args.rate.is_some_and(|r| !(r.is_finite() && r >= 1.0)) {
+        return Err(Error::Usage("a rate is at least 1 sample a second".into()));
+    }
+    let plan = write::Plan {
+        series: args.series,
+        connections: args.connections,
+        batch: args.batch,
+        rate: args.rate,
+        fresh: args.new,
+        window: args.duration,
+        rounds: args.rounds.max(1),
+        seed: args.seed,
+        folder: work_folder(&args.report),
+    };
+    let runs = write::run(&plan, &specs)?;
+    finish(&args.report, runs)
+}
+
+/// Writes and prints the report; the exit code says whether everything was as shown.
+fn finish(args: &ReportArgs, runs: Vec<Value>) -> Result<ExitCode, Error> {
+    let command: Vec<String> = std::env::args().collect();
+    let report = report::wrap(&command, runs);
+    if let Some(path) = &args.json {
+        report::write(path, &report)?;
+    }
+    if let Some(path) = &args.html {
+        std::fs::write(path, html::render(&report)).context(|| path.display().to_string())?;
+    }
+    print!("{}", report::text(&report));
+    Ok(ExitCode::from(if report::complaints(&report).is_empty() { 0 } else { 4 }))
+}
+
+fn serve(args: &ServeArgs) -> Result<ExitCode, Error> {
+    let targets = targets::Targets::start(open_shape(&args.shape)?, options(&args.shape))?;
+    print!("{}", scrape::config(&targets));
+    let begin = clock::now();
+    clock::sleep_until(begin + args.duration);
+    let log = targets.log();
+    eprintln!(
+        "served {} pages, {} samples, {} bytes, {} cut off; {:.3} cores",
+        log.requests,
+        log.samples,
+        log.bytes,
+        log.aborted,
+        targets.cpu().as_secs_f64() / begin.elapsed().as_secs_f64()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_wrong_ones_refused() {
+        let check = |text: &str, expect: Option<u64>| {
+            assert_eq!(duration(text).ok(), expect.map(Duration::from_millis), "{text}");
+        };
+        check("15s", Some(15_000));
+        check("500ms", Some(500));
+        check("2m", Some(120_000));
+        check("s", None);
+        check("15", None);
+        check("99999999999999999999s", None);
+        check("25h", None);
+    }
+}

@@ -1,0 +1,321 @@
+//! The report of a run: a table for the terminal, JSON for later, the comparison of two of them.
+//!
+//! In: runs as JSON. Out: text. Invariant: every figure in the table is a figure of the JSON, or the median over
+//! rounds of it. Never: measures.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::error::{Context, Error};
+use crate::{clock, process};
+
+/// One line of the table: a title, where the figure is in a run, how it is shown.
+struct Row {
+    title: &'static str,
+    pointer: &'static str,
+    scale: f64,
+    digits: usize,
+    /// Ratios between systems make sense for it.
+    ratio: bool,
+}
+
+const fn row(title: &'static str, pointer: &'static str, scale: f64, digits: usize, ratio: bool) -> Row {
+    Row { title, pointer, scale, digits, ratio }
+}
+
+const ROWS: &[Row] = &[
+    row("samples/s", "/scrape/samples_per_second", 1.0, 0, false),
+    row("CPU us/sample", "/scrape/cpu_us_per_sample", 1.0, 3, true),
+    row("cores", "/scrape/cores", 1.0, 3, true),
+    row("RSS MB", "/scrape/rss_bytes", 1e-6, 0, true),
+    row("peak RSS MB", "/scrape/peak_bytes", 1e-6, 0, true),
+    row("RSS B/series", "/scrape/rss_bytes_per_series", 1.0, 0, true),
+    row("CPU s until steady", "/first_cpu_seconds", 1.0, 2, true),
+    row("disk MB", "/scrape/disk_bytes", 1e-6, 1, true),
+    row("scrapes expected", "/scrape/scrapes_expected", 1.0, 0, false),
+    row("scrapes missed", "/scrape/scrapes_missed", 1.0, 0, false),
+    row("scrapes cut off", "/scrape/scrapes_aborted", 1.0, 0, false),
+    row("up: count", "/up/count", 1.0, 0, false),
+    row("up: sum", "/up/sum", 1.0, 0, false),
+    row("raw samples compared", "/oracle/compared", 1.0, 0, false),
+    row("raw samples wrong", "/oracle/wrong", 1.0, 0, false),
+    row("raw samples missing", "/oracle/missing", 1.0, 0, false),
+    row("last digit differs", "/oracle/inexact", 1.0, 0, false),
+    row("sender us/sample", "/scrape/sender_us_per_sample", 1.0, 4, false),
+    row("sender cores", "/scrape/sender_cores", 1.0, 3, false),
+    row("restart: first scrape s", "/restart/first_scrape_seconds", 1.0, 2, true),
+    row("restart: ready s", "/restart/ready_seconds", 1.0, 2, true),
+    row("restart: all series s", "/restart/all_series_seconds", 1.0, 2, true),
+    row("restart: CPU s", "/restart/cpu_seconds", 1.0, 2, true),
+    row("restart: peak RSS MB", "/restart/peak_bytes", 1e-6, 0, true),
+    row("restart: scrapes lost", "/restart/scrapes_lost", 1.0, 0, false),
+    row("written samples/s", "/write/samples_per_second", 1.0, 0, true),
+    row("write CPU us/sample", "/write/cpu_us_per_sample", 1.0, 3, true),
+    row("write cores", "/write/cores", 1.0, 3, true),
+    row("ack p50 ms", "/write/ack_ms/p50", 1.0, 2, true),
+    row("ack p99 ms", "/write/ack_ms/p99", 1.0, 2, true),
+    row("ack p99.9 ms", "/write/ack_ms/p999", 1.0, 2, true),
+    row("ack max ms", "/write/ack_ms/max", 1.0, 2, true),
+    row("writes refused", "/write/refused", 1.0, 0, false),
+    row("write RSS MB", "/write/rss_bytes", 1e-6, 0, true),
+    row("write RSS B/series", "/write/rss_bytes_per_series", 1.0, 0, true),
+    row("write disk MB", "/write/disk_bytes", 1e-6, 1, true),
+    row("write series found", "/write/series_found", 1.0, 0, false),
+    row("write series expected", "/write/series_expected", 1.0, 0, false),
+    row("write last values sum", "/write/sum_error", 1.0, 9, false),
+    row("write sender us/sample", "/write/sender_us_per_sample", 1.0, 4, false),
+];
+
+/// Wraps runs into a report: what, when, where.
+pub fn wrap(command: &[String], runs: Vec<Value>) -> Value {
+    json!({
+        "tool": concat!("systole-loadgen ", env!("CARGO_PKG_VERSION")),
+        "command": command.join(" "),
+        "unix_seconds": clock::unix_us() / 1_000_000,
+        "machine": process::machine(),
+        "runs": runs,
+    })
+}
+
+/// Systems of one workload, in order of appearance.
+fn columns(report: &Value, workload: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for run in runs(report).filter(|r| r["workload"] == workload) {
+        let name = run["system"].as_str().unwrap_or("").to_string();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn runs(report: &Value) -> impl Iterator<Item = &Value> {
+    report["runs"].as_array().into_iter().flatten()
+}
+
+pub fn workloads(report: &Value) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for run in runs(report) {
+        let name = run["workload"].as_str().unwrap_or("").to_string();
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
+}
+
+/// The median over rounds of a figure.
+pub fn figure(report: &Value, workload: &str, system: &str, pointer: &str) -> Option<f64> {
+    let of = runs(report).filter(|r| r["workload"] == workload && r["system"] == system);
+    let mut all: Vec<f64> = of.filter_map(|r| r.pointer(pointer)?.as_f64()).collect();
+    all.sort_by(f64::total_cmp);
+    // Of an even number the upper one: the report must not flatter.
+    all.get(all.len() / 2).copied()
+}
+
+fn cell(value: f64, scale: f64, digits: usize) -> String {
+    format!("{:.digits$}", value * scale)
+}
+
+/// One table: titles down, systems across, then each system's ratio to the first one.
+pub struct Table {
+    pub title: String,
+    pub columns: Vec<String>,
+    pub rows: Vec<(String, Vec<String>)>,
+}
+
+pub fn tables(report: &Value) -> Vec<Table> {
+    let mut tables = Vec::new();
+    for workload in workloads(report) {
+        let names = columns(report, &workload);
+        let mut columns = names.clone();
+        columns.extend(names.iter().skip(1).map(|n| format!("{n} / {}", names[0])));
+        let mut rows = Vec::new();
+        for r in ROWS {
+            let values: Vec<Option<f64>> =
+                names.iter().map(|n| figure(report, &workload, n, r.pointer)).collect();
+            if values.iter().any(Option::is_some) {
+                rows.push((r.title.to_string(), cells(&values, r.scale, r.digits, r.ratio)));
+            }
+        }
+        tables.push(Table { title: workload.clone(), columns: columns.clone(), rows });
+        tables.extend(query_table(report, &workload, &names, columns));
+    }
+    tables
+}
+
+fn cells(values: &[Option<f64>], scale: f64, digits: usize, ratio: bool) -> Vec<String> {
+    let mut cells: Vec<String> =
+        values.iter().map(|v| v.map_or("-".into(), |v| cell(v, scale, digits))).collect();
+    cells.extend(values.iter().skip(1).map(|v| match (v, values[0]) {
+        (Some(v), Some(base)) if ratio && base > 0.0 => format!("{:.2}x", v / base),
+        _ => String::new(),
+    }));
+    cells
+}
+
+fn query_table(report: &Value, workload: &str, names: &[String], columns: Vec<String>) -> Option<Table> {
+    let of = |name: &str| runs(report).find(|r| r["workload"] == workload && r["system"] == name);
+    let ids: Vec<&str> =
+        of(names.first()?)?["queries"].as_array()?.iter().filter_map(|q| q["id"].as_str()).collect();
+    let mut rows = Vec::new();
+    for (i, id) in ids.iter().enumerate() {
+        for (title, field, digits) in [("wall ms", "wall_ms_p50", 1), ("CPU ms", "cpu_ms", 1)] {
+            let at = format!("/queries/{i}/{field}");
+            let values: Vec<Option<f64>> = names.iter().map(|n| figure(report, workload, n, &at)).collect();
+            rows.push((format!("{id} {title}"), cells(&values, 1.0, digits, true)));
+        }
+        let verdict = |n: &String| match of(n).map(|r| &r["queries"][i]) {
+            Some(q) if q["equal"] == true => {
+                format!("true, {:.2} %", q["largest_relative_error"].as_f64().unwrap_or(0.0) * 100.0)
+            }
+            Some(q) if q["error"].is_string() => "FAILED".into(),
+            Some(q) => format!("WRONG ({})", q["largest_relative_error"]),
+            None => "-".into(),
+        };
+        rows.push((format!("{id} answer"), names.iter().map(verdict).collect()));
+    }
+    Some(Table { title: format!("{workload}, queries Q1"), columns, rows })
+}
+
+/// The report as the terminal shows it.
+pub fn text(report: &Value) -> String {
+    let mut out = String::new();
+    for table in tables(report) {
+        let _ = writeln!(out, "\n{}", table.title);
+        let _ = write!(out, "{:<26}", "");
+        for c in &table.columns {
+            let _ = write!(out, " {c:>18}");
+        }
+        out.push('\n');
+        for (title, cells) in &table.rows {
+            let _ = write!(out, "{title:<26}");
+            for c in cells {
+                let _ = write!(out, " {c:>18}");
+            }
+            out.push('\n');
+        }
+    }
+    for complaint in complaints(report) {
+        let _ = writeln!(out, "NOT EQUAL: {complaint}");
+    }
+    out
+}
+
+/// What must not be: wrong or missing samples, wrong answers. Empty is what a release wants.
+pub fn complaints(report: &Value) -> Vec<String> {
+    let mut all = Vec::new();
+    for run in runs(report) {
+        let who =
+            format!("{} {}", run["workload"].as_str().unwrap_or(""), run["system"].as_str().unwrap_or(""));
+        for (field, what) in [("wrong", "raw samples with another value"), ("missing", "raw samples missing")]
+        {
+            let n = run["oracle"][field].as_u64().unwrap_or(0);
+            if n > 0 {
+                let example = run["oracle"]["examples"][0].as_str().unwrap_or("");
+                all.push(format!("{who}: {n} {what}, for instance {example}"));
+            }
+        }
+        for q in run["queries"].as_array().into_iter().flatten().filter(|q| q["equal"] != true) {
+            let why = q["error"].as_str().unwrap_or("not the truth");
+            all.push(format!("{who}: {}: {why}", q["id"].as_str().unwrap_or("")));
+        }
+        for c in run["complaints"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            all.push(format!("{who}: {c}"));
+        }
+    }
+    all
+}
+
+pub fn read(path: &Path) -> Result<Value, Error> {
+    let bytes = std::fs::read(path).context(|| path.display().to_string())?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::File { path: path.to_path_buf(), what: e.to_string() })
+}
+
+pub fn write(path: &Path, report: &Value) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(report).unwrap_or_default();
+    std::fs::write(path, text + "\n").context(|| path.display().to_string())
+}
+
+/// Two reports side by side: old, new, and the change, for every figure both have.
+pub fn compare(old: &Value, new: &Value) -> String {
+    let mut out = String::new();
+    for workload in workloads(new) {
+        for system in columns(new, &workload) {
+            let mut lines = Vec::new();
+            for r in ROWS.iter().filter(|r| r.ratio) {
+                let get = |report| figure(report, &workload, &system, r.pointer);
+                lines.extend(change(r.title, get(old), get(new), r.scale, r.digits));
+            }
+            let of = |report: &Value| query_figures(report, &workload, &system);
+            let before = of(old);
+            for (title, value) in of(new) {
+                let was = before.iter().find(|(t, _)| *t == title).map(|(_, v)| *v);
+                lines.extend(change(&title, was, Some(value), 1.0, 1));
+            }
+            if !lines.is_empty() {
+                let _ = writeln!(out, "\n{workload} {system}\n{}", lines.join("\n"));
+            }
+        }
+    }
+    out
+}
+
+fn query_figures(report: &Value, workload: &str, system: &str) -> Vec<(String, f64)> {
+    let run = runs(report).find(|r| r["workload"] == workload && r["system"] == system);
+    let queries = run.and_then(|r| r["queries"].as_array()).into_iter().flatten();
+    let figures =
+        queries.filter_map(|q| Some((format!("{} CPU ms", q["id"].as_str()?), q["cpu_ms"].as_f64()?)));
+    figures.collect()
+}
+
+fn change(title: &str, old: Option<f64>, new: Option<f64>, scale: f64, digits: usize) -> Option<String> {
+    let (old, new) = (old?, new?);
+    let percent = if old == 0.0 { String::new() } else { format!("{:+.1} %", (new / old - 1.0) * 100.0) };
+    Some(format!(
+        "{title:<26} {:>14} {:>14} {percent:>10}",
+        cell(old, scale, digits),
+        cell(new, scale, digits)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(cpu: &[f64]) -> Value {
+        let run = |c: &f64| {
+            json!({"workload": "S1", "system": "prometheus", "scrape": {"cpu_us_per_sample": c},
+            "queries": [{"id": "i1", "cpu_ms": 10.0 * c, "wall_ms_p50": 1.0, "equal": true, "largest_relative_error": 0.0}]})
+        };
+        json!({"runs": cpu.iter().map(run).collect::<Vec<_>>()})
+    }
+
+    #[test]
+    fn figures_are_medians_over_rounds() {
+        assert_eq!(
+            figure(&report(&[3.0, 1.0, 2.0]), "S1", "prometheus", "/scrape/cpu_us_per_sample"),
+            Some(2.0)
+        );
+        assert_eq!(figure(&report(&[3.0, 1.0]), "S1", "prometheus", "/scrape/cpu_us_per_sample"), Some(3.0));
+        assert_eq!(figure(&report(&[3.0]), "S1", "ours", "/scrape/cpu_us_per_sample"), None);
+    }
+
+    #[test]
+    fn comparison_shows_the_change() {
+        let text = compare(&report(&[2.0]), &report(&[3.0]));
+        assert!(text.contains("CPU us/sample") && text.contains("+50.0 %"), "{text}");
+        assert!(text.contains("i1 CPU ms"), "{text}");
+    }
+
+    #[test]
+    fn wrong_answers_are_complained_about() {
+        let mut r = report(&[1.0]);
+        assert!(complaints(&r).is_empty());
+        r["runs"][0]["queries"][0]["equal"] = json!(false);
+        r["runs"][0]["oracle"] = json!({"wrong": 2, "missing": 0, "examples": ["x"]});
+        assert_eq!(complaints(&r).len(), 2);
+    }
+}

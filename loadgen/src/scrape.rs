@@ -1,0 +1,307 @@
+//! Workload S1: targets scraped steadily; what that costs a system, and whether it keeps what it was shown.
+//!
+//! In: a shape, a number of targets, an interval, a list of systems. Out: one JSON run per system and round.
+//! Runs on: the main thread; the targets have their own. Invariant: costs are taken over whole intervals of a
+//! steady state, after every target has been scraped twice. Never: two systems at once.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::error::Error;
+use crate::shape::Shape;
+use crate::system::{Sampler, Spec, System, version};
+use crate::targets::{Options, Served, Targets};
+use crate::{oracle, query, restart};
+
+pub struct Plan {
+    pub shape: Arc<Shape>,
+    pub options: Options,
+    /// Shortest warm-up, beyond two scrapes of every target.
+    pub warmup: Duration,
+    pub window: Duration,
+    pub rounds: u32,
+    pub queries: bool,
+    pub query_runs: u32,
+    pub restart: bool,
+    pub folder: PathBuf,
+}
+
+/// Targets that share a rack label.
+pub const RACK_TARGETS: usize = 20;
+
+pub fn rack(target_idx: usize) -> String {
+    format!("rack-{:03}", target_idx / RACK_TARGETS)
+}
+
+/// The scrape configuration for all targets, by rack.
+pub fn config(targets: &Targets) -> String {
+    let interval = duration_text(targets.options.interval);
+    let timeout = duration_text(targets.options.interval.min(Duration::from_secs(10)));
+    let mut out = format!("global:\n  scrape_interval: {interval}\n  scrape_timeout: {timeout}\n");
+    out.push_str("scrape_configs:\n- job_name: load\n  static_configs:\n");
+    for first in (0..targets.options.targets).step_by(RACK_TARGETS) {
+        let last = (first + RACK_TARGETS).min(targets.options.targets);
+        let names: Vec<String> = (first..last).map(|i| format!("'{}'", targets.instance(i))).collect();
+        let _ = writeln!(out, "  - targets: [{}]\n    labels: {{rack: {}}}", names.join(", "), rack(first));
+    }
+    out
+}
+
+/// The same without targets: scraping ends, the data stays.
+pub fn config_idle(targets: &Targets) -> String {
+    format!("global:\n  scrape_interval: {}\nscrape_configs: []\n", duration_text(targets.options.interval))
+}
+
+fn duration_text(d: Duration) -> String {
+    if d.subsec_millis() == 0 { format!("{}s", d.as_secs()) } else { format!("{}ms", d.as_millis()) }
+}
+
+/// All systems in turn, `rounds` times over.
+pub fn run(plan: &Plan, specs: &[Spec]) -> Result<Vec<Value>, Error> {
+    let mut runs = Vec::new();
+    for round in 1..=plan.rounds {
+        for spec in specs {
+            eprintln!("S1 round {round}/{}: {}", plan.rounds, spec.name);
+            let mut run = run_one(plan, spec)?;
+            run["round"] = json!(round);
+            runs.push(run);
+        }
+    }
+    Ok(runs)
+}
+
+fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
+    let targets = Targets::start(plan.shape.clone(), plan.options)?;
+    let mut system = System::start(spec, &plan.folder.join(&spec.name), &config(&targets))?;
+    let mut sampler = Sampler::start();
+    warm_up(plan, &targets, &mut system, &mut sampler)?;
+    let first = system.usage()?;
+    let mut run = json!({
+        "workload": "S1", "system": spec.name, "version": version(spec), "flags": spec.flags,
+        "ready_seconds": system.ready_after.as_secs_f64(),
+        "first_cpu_seconds": first.cpu.as_secs_f64(),
+    });
+    let window = Window::measure(plan, &targets, &mut system, &mut sampler)?;
+    run["scrape"] = window.to_json(&targets, &mut system)?;
+    // What was scraped last may be a moment from being visible: VictoriaMetrics shows rows after two seconds, and
+    // later on a busy machine.
+    clock::sleep(Duration::from_secs(5));
+    run["up"] = up_counts(&targets, &system, &window)?;
+    run["oracle"] = oracle::check_raw(&targets, &system, window.end_us)?;
+    if plan.queries {
+        let idle = system.reload(&config_idle(&targets)).is_ok();
+        run["queries"] =
+            query::run(&targets, &mut system, (window.begin.at_us, window.end_us), plan.query_runs)?;
+        run["queries_while_scraping"] = json!(!idle);
+        if idle {
+            system.reload(&config(&targets))?;
+        }
+    }
+    if plan.restart {
+        run["restart"] = restart::run(&targets, &mut system)?;
+    }
+    run["timeline"] = timeline(&sampler);
+    run["stop_seconds"] = json!(system.stop().as_secs_f64());
+    Ok(run)
+}
+
+fn timeline(sampler: &Sampler) -> Value {
+    let points = sampler.points.iter().map(|(t, u)| json!([t, u.cpu.as_secs_f64(), u.rss_bytes]));
+    Value::Array(points.collect())
+}
+
+/// Waits for the steady state: every target scraped twice, and an interval in which each was scraped once: a
+/// system that still catches up with its first scrapes asks more often. One that never gets there is measured as it
+/// is after a bounded time, and told so.
+fn warm_up(plan: &Plan, targets: &Targets, system: &mut System, sampler: &mut Sampler) -> Result<(), Error> {
+    let begin = clock::now();
+    let longest = plan.warmup.max(6 * plan.options.interval) + Duration::from_secs(60);
+    let mut mark = (begin, targets.log().requests);
+    let mut even = false;
+    loop {
+        sampler.poll(system)?;
+        let behind = targets.log().by_target.iter().filter(|t| t.len() < 2).count();
+        if mark.0.elapsed() >= plan.options.interval {
+            let requests = targets.log().requests;
+            even = requests.abs_diff(mark.1).abs_diff(plan.options.targets as u64)
+                <= plan.options.targets as u64 / 50;
+            mark = (clock::now(), requests);
+        }
+        if behind == 0 && even && begin.elapsed() >= plan.warmup {
+            return Ok(());
+        }
+        if begin.elapsed() > longest {
+            let name = &system.spec.name;
+            eprintln!(
+                "{name}: not steady after {longest:?}, {behind} targets not scraped twice; measuring nevertheless"
+            );
+            return Ok(());
+        }
+        clock::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Readings at one end of the window.
+struct Reading {
+    at_us: i64,
+    cpu: Duration,
+    sender_cpu: Duration,
+    samples: u64,
+    requests: u64,
+    bytes: u64,
+}
+
+impl Reading {
+    fn take(targets: &Targets, system: &mut System) -> Result<Self, Error> {
+        let cpu = system.usage()?.cpu;
+        let log = targets.log();
+        let (samples, requests, bytes) = (log.samples, log.requests, log.bytes);
+        Ok(Reading { at_us: clock::unix_us(), cpu, sender_cpu: targets.cpu(), samples, requests, bytes })
+    }
+}
+
+/// The steady state as measured.
+pub struct Window {
+    begin: Reading,
+    end: Reading,
+    pub end_us: i64,
+    expected: u64,
+    missed: u64,
+}
+
+impl Window {
+    fn measure(
+        plan: &Plan,
+        targets: &Targets,
+        system: &mut System,
+        sampler: &mut Sampler,
+    ) -> Result<Self, Error> {
+        let interval = plan.options.interval;
+        let intervals = plan.window.as_secs_f64() / interval.as_secs_f64();
+        let window = interval.mul_f64(intervals.ceil().max(1.0));
+        let begin = Reading::take(targets, system)?;
+        let stop = clock::now() + window;
+        let mut shown = 0;
+        while clock::now() < stop {
+            sampler.poll(system)?;
+            let left = stop.saturating_duration_since(clock::now());
+            if left.as_secs() / 5 != shown {
+                shown = left.as_secs() / 5;
+                progress(targets, system, &begin, left);
+            }
+            clock::sleep(left.min(Duration::from_millis(100)));
+        }
+        let end = Reading::take(targets, system)?;
+        let log = targets.log();
+        let (from, to, step) = (begin.at_us, end.at_us, interval.as_micros() as i64);
+        let missed = log.by_target.iter().map(|served| missed(served, from, to, step)).sum();
+        let expected = ((to - from) / step) as u64 * log.by_target.len() as u64;
+        Ok(Window { begin, end_us: to, end, expected, missed })
+    }
+
+    fn to_json(&self, targets: &Targets, system: &mut System) -> Result<Value, Error> {
+        let (a, b) = (&self.begin, &self.end);
+        let usage = system.usage()?;
+        let seconds = (b.at_us - a.at_us) as f64 / 1e6;
+        let samples = (b.samples - a.samples) as f64;
+        let cpu = (b.cpu - a.cpu).as_secs_f64();
+        let sender = (b.sender_cpu - a.sender_cpu).as_secs_f64();
+        let series = targets.shape.samples_mean() * targets.options.targets as f64;
+        Ok(json!({
+            "seconds": seconds,
+            "series": series,
+            "samples": samples,
+            "samples_per_second": samples / seconds,
+            "bytes_per_sample": (b.bytes - a.bytes) as f64 / samples.max(1.0),
+            "requests": b.requests - a.requests,
+            "cpu_seconds": cpu,
+            "cores": cpu / seconds,
+            "cpu_us_per_sample": cpu * 1e6 / samples.max(1.0),
+            "rss_bytes": usage.rss_bytes,
+            "peak_bytes": usage.peak_bytes,
+            "rss_bytes_per_series": usage.rss_bytes as f64 / series,
+            "disk_bytes": system.disk_bytes(),
+            "scrapes_expected": self.expected,
+            "scrapes_missed": self.missed,
+            "scrapes_aborted": targets.log().aborted,
+            "sender_cores": sender / seconds,
+            "sender_us_per_sample": sender * 1e6 / samples.max(1.0),
+        }))
+    }
+}
+
+fn progress(targets: &Targets, system: &mut System, begin: &Reading, left: Duration) {
+    let Ok(now) = Reading::take(targets, system) else { return };
+    let seconds = (now.at_us - begin.at_us) as f64 / 1e6;
+    let samples = (now.samples - begin.samples) as f64;
+    if samples > 0.0 {
+        eprintln!(
+            "  {:>9.0} samples/s  {:.3} cores  {:.3} us/sample  {}s left",
+            samples / seconds,
+            (now.cpu - begin.cpu).as_secs_f64() / seconds,
+            (now.cpu - begin.cpu).as_secs_f64() * 1e6 / samples,
+            left.as_secs()
+        );
+    }
+}
+
+/// Scrapes a target should have seen between `from` and `to` and did not: each gap longer than 1.5 intervals counts
+/// for the whole intervals in it.
+fn missed(served: &VecDeque<Served>, from: i64, to: i64, step: i64) -> u64 {
+    let lost = |gap: i64| if 2 * gap > 3 * step { ((gap + step / 2) / step - 1).max(0) as u64 } else { 0 };
+    let mut last = from - step / 2;
+    let mut total = 0;
+    for s in served.iter().take_while(|s| s.at_us <= to) {
+        if s.at_us > from {
+            total += lost(s.at_us - last);
+        }
+        last = s.at_us.max(from - step);
+    }
+    total + lost(to - last)
+}
+
+/// What the system itself says it scraped in the window, by its `up` series.
+fn up_counts(targets: &Targets, system: &System, window: &Window) -> Result<Value, Error> {
+    let seconds = ((window.end_us - window.begin.at_us) as f64 / 1e6).round().max(1.0);
+    let time = window.end_us as f64 / 1e6;
+    let mut client = system.client();
+    let mut ask = |of: &str| -> Result<f64, Error> {
+        let data = client.query(&format!("sum({of}(up[{seconds}s]))"), time)?;
+        Ok(data["result"][0]["value"][1].as_str().and_then(|v| v.parse().ok()).unwrap_or(0.0))
+    };
+    Ok(json!({
+        "count": ask("count_over_time")?,
+        "sum": ask("sum_over_time")?,
+        "expected": window.expected,
+        "targets": targets.options.targets,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(at: &[i64], expect: u64) {
+        let served: VecDeque<Served> = at.iter().map(|&at_us| Served { at_us, version: 0 }).collect();
+        assert_eq!(missed(&served, 1000, 2000, 100), expect, "{at:?}");
+    }
+
+    #[test]
+    fn gaps_of_whole_intervals_are_missed_scrapes() {
+        let all: Vec<i64> = (0..30).map(|i| 40 + i * 100).collect();
+        check(&all, 0);
+        let jittered: Vec<i64> = all.iter().map(|t| t + t / 100 % 3 * 20).collect();
+        check(&jittered, 0);
+        let without = |gone: &[i64]| all.iter().copied().filter(|t| !gone.contains(t)).collect::<Vec<_>>();
+        check(&without(&[1540]), 1);
+        check(&without(&[1040, 1140, 1640]), 3);
+        check(&without(&[1740, 1840, 1940, 2040]), 3);
+        check(&[], 10);
+    }
+}

@@ -1,0 +1,73 @@
+//! The whole set at small scale: S1 with Q1 and O1, then W1, against every system at hand, in under three minutes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::shape::Shape;
+use crate::shape::node::Node;
+use crate::system::Spec;
+use crate::targets::Options;
+use crate::{scrape, write};
+
+/// How small.
+pub struct Scale {
+    pub targets: usize,
+    pub lines: usize,
+    pub interval: Duration,
+    pub window: Duration,
+    pub write_series: u64,
+    pub write_window: Duration,
+}
+
+/// What `bench-smoke` runs: 100 000 series each second, and 100 000 written as fast as they go.
+pub const SMOKE: Scale = Scale {
+    targets: 100,
+    lines: 1000,
+    interval: Duration::from_secs(1),
+    window: Duration::from_secs(20),
+    write_series: 100_000,
+    write_window: Duration::from_secs(5),
+};
+
+/// What the tests run, so that no part rots: a few seconds a system.
+pub const TINY: Scale = Scale {
+    targets: 5,
+    lines: 100,
+    interval: Duration::from_secs(1),
+    window: Duration::from_secs(4),
+    write_series: 400,
+    write_window: Duration::from_secs(1),
+};
+
+pub fn run(scale: &Scale, specs: &[Spec], folder: PathBuf) -> Result<Vec<Value>, Error> {
+    let shape = Node::new(1, scale.lines, scale.interval.as_secs_f64());
+    let scraped = scrape::Plan {
+        shape: Arc::new(Shape::Node(shape)),
+        options: Options { targets: scale.targets, interval: scale.interval, gzip: false },
+        warmup: Duration::from_secs(5),
+        window: scale.window,
+        rounds: 1,
+        queries: true,
+        query_runs: 3,
+        restart: true,
+        folder: folder.clone(),
+    };
+    let written = write::Plan {
+        series: scale.write_series,
+        connections: 2,
+        batch: scale.write_series.min(2000) / 2,
+        rate: None,
+        fresh: false,
+        window: scale.write_window,
+        rounds: 1,
+        seed: 1,
+        folder,
+    };
+    let mut runs = scrape::run(&scraped, specs)?;
+    runs.extend(write::run(&written, specs)?);
+    Ok(runs)
+}

@@ -1,0 +1,333 @@
+//! The systems under measurement: ours, Prometheus, VictoriaMetrics; found, started, asked, stopped.
+//!
+//! In: a spec such as `ours=PATH` or `prometheus`, a scrape configuration. Out: a running server on a free port.
+//! Owns: the child process and its data folder. Runs on: the main thread, since children die with their parent thread.
+//! Invariant: a system dropped is a process ended. Never: ends a process it did not start.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::clock;
+use crate::error::{Context, Error};
+use crate::{process, ring};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Ours,
+    Prometheus,
+    VictoriaMetrics,
+}
+
+/// A system as the command line names it.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub kind: Kind,
+    /// What the report calls it; two builds of ours have two names.
+    pub name: String,
+    pub binary: PathBuf,
+    pub flags: Vec<String>,
+}
+
+/// Longest wait for a system to come up, or to end when asked to.
+const READY_MAX: Duration = Duration::from_secs(180);
+const STOP_MAX: Duration = Duration::from_secs(60);
+const QUERY_MAX: Duration = Duration::from_secs(120);
+
+/// Reads `ours=PATH`, `prometheus`, `victoriametrics[=PATH]`, comma-separated; flags may follow the path, separated
+/// by spaces: `ours=target/release/systole --shards=1`.
+pub fn parse_specs(text: &str) -> Result<Vec<Spec>, Error> {
+    let mut specs: Vec<Spec> = Vec::new();
+    for part in text.split(',').filter(|p| !p.trim().is_empty()) {
+        let (name, rest) = part.trim().split_once('=').unwrap_or((part.trim(), ""));
+        let mut words = rest.split_ascii_whitespace().map(str::to_string);
+        let path = words.next().map(PathBuf::from);
+        let (kind, program) = match name {
+            "prometheus" => (Kind::Prometheus, "prometheus"),
+            "victoriametrics" | "vm" => (Kind::VictoriaMetrics, "victoria-metrics"),
+            n if n.starts_with("ours") || n.starts_with("systole") => (Kind::Ours, "systole"),
+            n => return Err(Error::Usage(format!("{n:?} is none of ours, prometheus, victoriametrics"))),
+        };
+        let binary = match path {
+            Some(p) if p.is_file() => p,
+            Some(p) => {
+                return Err(Error::NoBinary {
+                    name: name.into(),
+                    hint: format!("{} is no file", p.display()),
+                });
+            }
+            None => find_binary(program).ok_or_else(|| Error::NoBinary {
+                name: name.into(),
+                hint: "`systole-loadgen peers` fetches the peers; ours is named by ours=PATH".into(),
+            })?,
+        };
+        let name = if name == "vm" { "victoriametrics" } else { name };
+        if specs.iter().any(|s| s.name == name) {
+            return Err(Error::Usage(format!("{name} is named twice: call the second ours-b, for instance")));
+        }
+        specs.push(Spec { kind, name: name.into(), binary, flags: words.collect() });
+    }
+    if specs.is_empty() { Err(Error::Usage("no system named".into())) } else { Ok(specs) }
+}
+
+/// Where peers are kept: `SYSTOLE_PEERS`, else `peers` in the build's target folder.
+pub fn peers_folder() -> PathBuf {
+    if let Some(folder) = std::env::var_os("SYSTOLE_PEERS") {
+        return PathBuf::from(folder);
+    }
+    if let Some(target) = std::env::var_os("CARGO_TARGET_DIR") {
+        return PathBuf::from(target).join("peers");
+    }
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers")
+}
+
+/// Looks in the peers' folder, beside this binary, then on PATH.
+fn find_binary(program: &str) -> Option<PathBuf> {
+    let beside = std::env::current_exe().ok().and_then(|e| Some(e.parent()?.to_path_buf()));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(peers_folder()).chain(beside).chain(std::env::split_paths(&path));
+    folders.map(|f| f.join(program)).find(|p| p.is_file())
+}
+
+/// The version a binary reports, as far as it does.
+pub fn version(spec: &Spec) -> String {
+    let versions = fs::read_to_string(peers_folder().join("VERSIONS")).unwrap_or_default();
+    let package = match spec.kind {
+        Kind::VictoriaMetrics => "victoria-metrics ",
+        Kind::Prometheus => "prometheus ",
+        Kind::Ours => "",
+    };
+    let of_package = versions.lines().find_map(|l| l.strip_prefix(package)).filter(|_| !package.is_empty());
+    if let (Some(v), true) = (of_package, spec.binary.starts_with(peers_folder())) {
+        return v.to_string();
+    }
+    let output = Command::new(&spec.binary).arg("--version").output();
+    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).lines().next().unwrap_or("").to_string());
+    text.unwrap_or_default()
+}
+
+/// A running system.
+pub struct System {
+    pub spec: Spec,
+    pub address: SocketAddr,
+    pub folder: PathBuf,
+    /// From spawn to the ready answer.
+    pub ready_after: Duration,
+    child: Option<Child>,
+    starts: u32,
+}
+
+impl System {
+    /// Starts `spec` over an empty folder with this scrape configuration, and waits until it is ready.
+    pub fn start(spec: &Spec, folder: &Path, config: &str) -> Result<Self, Error> {
+        let _ = fs::remove_dir_all(folder);
+        fs::create_dir_all(folder.join("data")).context(|| folder.display().to_string())?;
+        fs::write(folder.join("scrape.yml"), config).context(|| folder.display().to_string())?;
+        let mut system = System {
+            spec: spec.clone(),
+            address: free_address()?,
+            folder: folder.to_path_buf(),
+            ready_after: Duration::ZERO,
+            child: None,
+            starts: 0,
+        };
+        system.spawn()?;
+        system.wait_ready()?;
+        Ok(system)
+    }
+
+    pub fn spawn(&mut self) -> Result<(), Error> {
+        self.starts += 1;
+        let log = self.folder.join(format!("log.{}", self.starts));
+        let log = File::create(&log).context(|| log.display().to_string())?;
+        let copy = log.try_clone().context(|| "log".to_string())?;
+        let mut command = Command::new(&self.spec.binary);
+        command.args(self.arguments()).args(&self.spec.flags);
+        command.current_dir(&self.folder).stdin(Stdio::null()).stdout(log).stderr(copy);
+        let child = ring::die_with_parent(&mut command).spawn();
+        self.child = Some(child.context(|| self.spec.binary.display().to_string())?);
+        Ok(())
+    }
+
+    /// Defaults, equal retention, and what makes answers comparable: no result cache, no latency offset.
+    fn arguments(&self) -> Vec<String> {
+        let flags: &[&str] = match self.spec.kind {
+            Kind::VictoriaMetrics => &[
+                "-promscrape.config=scrape.yml",
+                "-storageDataPath=data",
+                "-retentionPeriod=1d",
+                "-search.latencyOffset=0s",
+                "-search.disableCache",
+                "-search.maxUniqueTimeseries=50000000",
+                "-search.maxQueryDuration=120s",
+                "-promscrape.maxScrapeSize=1GiB",
+                "-loggerLevel=WARN",
+            ],
+            Kind::Prometheus | Kind::Ours => &[
+                "--config.file=scrape.yml",
+                "--storage.tsdb.path=data",
+                "--storage.tsdb.retention.time=1d",
+                "--web.enable-remote-write-receiver",
+                "--web.enable-lifecycle",
+                "--log.level=warn",
+            ],
+        };
+        let listen = match self.spec.kind {
+            Kind::VictoriaMetrics => format!("-httpListenAddr={}", self.address),
+            Kind::Prometheus | Kind::Ours => format!("--web.listen-address={}", self.address),
+        };
+        flags.iter().map(|f| f.to_string()).chain([listen]).collect()
+    }
+
+    fn ready_path(&self) -> &'static str {
+        match self.spec.kind {
+            Kind::VictoriaMetrics => "/health",
+            Kind::Prometheus | Kind::Ours => "/-/ready",
+        }
+    }
+
+    /// Waits for the ready answer; the time since `spawn` is kept in `ready_after`.
+    pub fn wait_ready(&mut self) -> Result<(), Error> {
+        let begin = clock::now();
+        while !self.is_ready() {
+            self.check_alive()?;
+            if begin.elapsed() > READY_MAX {
+                return Err(self.failure(format!("not ready after {READY_MAX:?}")));
+            }
+            clock::sleep(Duration::from_millis(10));
+        }
+        self.ready_after = begin.elapsed();
+        Ok(())
+    }
+
+    pub fn is_ready(&self) -> bool {
+        let mut client = Client::new(self.address, Duration::from_secs(2));
+        client.fetch(self.ready_path()).is_ok_and(|r| r.status == 200)
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.address, QUERY_MAX)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    /// What the process tree uses now, or why there is no process any more.
+    pub fn usage(&mut self) -> Result<process::Usage, Error> {
+        self.check_alive()?;
+        process::usage(self.pid()).ok_or_else(|| self.failure("ended".into()))
+    }
+
+    pub fn disk_bytes(&self) -> u64 {
+        process::disk_bytes(&self.folder.join("data"))
+    }
+
+    fn check_alive(&mut self) -> Result<(), Error> {
+        match self.child.as_mut().map(Child::try_wait) {
+            Some(Ok(None)) => Ok(()),
+            Some(Ok(Some(status))) => Err(self.failure(format!("ended by itself ({status})"))),
+            _ => Err(self.failure("is not running".into())),
+        }
+    }
+
+    fn failure(&self, what: String) -> Error {
+        let log = fs::read(self.folder.join(format!("log.{}", self.starts))).unwrap_or_default();
+        let tail = &log[log.len().saturating_sub(1500)..];
+        Error::System { name: self.spec.name.clone(), what, log_tail: String::from_utf8_lossy(tail).into() }
+    }
+
+    /// Replaces the scrape configuration and has it read.
+    pub fn reload(&mut self, config: &str) -> Result<(), Error> {
+        fs::write(self.folder.join("scrape.yml"), config).context(|| self.folder.display().to_string())?;
+        let answer =
+            self.client().post("/-/reload", "", &[]).context(|| format!("{}: reload", self.spec.name))?;
+        if (200..300).contains(&answer.status) {
+            return Ok(());
+        }
+        Err(self.failure(format!(
+            "reload answered {}: {}",
+            answer.status,
+            crate::client::excerpt(&answer.body)
+        )))
+    }
+
+    /// SIGKILL, as a power cut would have it for the process.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Asks the process to end and waits for it; returns how long it took.
+    pub fn stop(&mut self) -> Duration {
+        let begin = clock::now();
+        if let Some(mut child) = self.child.take() {
+            ring::terminate(child.id());
+            while matches!(child.try_wait(), Ok(None)) {
+                if begin.elapsed() > STOP_MAX {
+                    let _ = child.kill();
+                }
+                clock::sleep(Duration::from_millis(10));
+            }
+        }
+        begin.elapsed()
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(self.folder.join("data"));
+    }
+}
+
+fn free_address() -> Result<SocketAddr, Error> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(|| "finding a free port".into())?;
+    listener.local_addr().context(|| "finding a free port".into())
+}
+
+/// Reads a process tree once a second while something goes on, for the plots.
+pub struct Sampler {
+    begin: Instant,
+    next: Instant,
+    pub points: Vec<(f64, process::Usage)>,
+}
+
+impl Sampler {
+    pub fn start() -> Self {
+        let begin = clock::now();
+        Sampler { begin, next: begin, points: Vec::new() }
+    }
+
+    /// Takes a point if one is due.
+    pub fn poll(&mut self, system: &mut System) -> Result<(), Error> {
+        let now = clock::now();
+        if now >= self.next {
+            self.next = now + Duration::from_secs(1);
+            self.points.push((now.duration_since(self.begin).as_secs_f64(), system.usage()?));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specs_are_read_and_wrong_ones_refused() {
+        let exe = std::env::current_exe().unwrap_or_default();
+        let text = format!("ours={} --shards=1 --x,ours-b={}", exe.display(), exe.display());
+        let specs = parse_specs(&text).unwrap_or_default();
+        assert_eq!(specs.len(), 2);
+        assert_eq!((specs[0].kind, specs[0].flags.len(), specs[1].name.as_str()), (Kind::Ours, 2, "ours-b"));
+        for wrong in ["", "influx", "ours=/nowhere/at/all", &format!("ours={0},ours={0}", exe.display())] {
+            assert!(parse_specs(wrong).is_err(), "{wrong}");
+        }
+    }
+}

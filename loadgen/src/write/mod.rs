@@ -1,0 +1,294 @@
+//! Workloads W1 and W2: remote write of known series, and of series that are all new.
+//!
+//! In: a number of series, connections, a batch size, perhaps a rate. Out: samples a second, CPU, latencies of
+//! acknowledgement. Runs on: a thread per connection, and the main thread that watches. Invariant: a series is
+//! always sent on the same connection, so its samples arrive in order. Never: compresses while it measures.
+//!
+//! Without a rate the loop is closed: as fast as acknowledged. With one it is open: requests are due at fixed
+//! times, and a latency counts from when a request was due, so a stall is charged for all it held up.
+
+pub mod block;
+pub mod request;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use crate::client::{Client, excerpt};
+use crate::clock;
+use crate::error::{Context, Error};
+use crate::ring;
+use crate::system::{Kind, Sampler, Spec, System, version};
+use request::Request;
+
+#[derive(Clone)]
+pub struct Plan {
+    pub series: u64,
+    pub connections: usize,
+    pub batch: u64,
+    /// Samples a second over all connections; `None` for as fast as acknowledged.
+    pub rate: Option<f64>,
+    /// W2: every request brings series never seen.
+    pub fresh: bool,
+    pub window: Duration,
+    pub rounds: u32,
+    pub seed: u64,
+    pub folder: PathBuf,
+}
+
+const HEADERS: &str = "Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
+                       X-Prometheus-Remote-Write-Version: 0.1.0\r\nUser-Agent: systole-loadgen\r\n";
+/// Latencies are kept in microseconds up to two minutes, the client's own patience.
+const LATENCY_US_MAX: u64 = 120_000_000;
+
+impl Plan {
+    pub fn workload(&self) -> &'static str {
+        match (self.fresh, self.rate.is_some()) {
+            (true, _) => "W2",
+            (false, false) => "W1",
+            (false, true) => "W3",
+        }
+    }
+}
+
+/// All systems in turn, `rounds` times over.
+pub fn run(plan: &Plan, specs: &[Spec]) -> Result<Vec<Value>, Error> {
+    if plan.batch == 0 || plan.connections == 0 || plan.series < plan.batch * plan.connections as u64 {
+        return Err(Error::Usage("each connection needs at least one batch of series".into()));
+    }
+    let mut runs = Vec::new();
+    for round in 1..=plan.rounds {
+        for spec in specs {
+            eprintln!("{} round {round}/{}: {}", plan.workload(), plan.rounds, spec.name);
+            let mut run = run_one(plan, spec)?;
+            run["round"] = json!(round);
+            runs.push(run);
+        }
+    }
+    Ok(runs)
+}
+
+/// What the senders share.
+#[derive(Default)]
+struct Shared {
+    acked: AtomicU64,
+    refused: AtomicU64,
+    /// Connections that have sent each of their series once.
+    warm: AtomicU64,
+    go: AtomicBool,
+    stop: AtomicBool,
+    sender_cpu_ns: AtomicU64,
+}
+
+/// What one connection has to tell at the end.
+struct Told {
+    latency: Histogram<u64>,
+    series: u64,
+    sum: f64,
+    failure: Option<String>,
+}
+
+fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
+    let mut system = System::start(spec, &plan.folder.join(&spec.name), "global: {}\nscrape_configs: []\n")?;
+    let batches = plan.series / plan.batch;
+    let shared = Shared::default();
+    let empty = latencies()?;
+    std::thread::scope(|scope| {
+        let mut senders = Vec::new();
+        for c in 0..plan.connections as u64 {
+            let client = system.client();
+            let (shared, latency) = (&shared, empty.clone());
+            let mine: Vec<u64> = (c..batches).step_by(plan.connections).collect();
+            let sender = std::thread::Builder::new().name(format!("sender-{c}"));
+            let begun = sender.spawn_scoped(scope, move || send(plan, &mine, client, latency, shared));
+            senders.push(begun.context(|| "thread".to_string())?);
+        }
+        let measured = measure(plan, &mut system, &shared);
+        shared.go.store(true, Ordering::Release);
+        shared.stop.store(true, Ordering::Release);
+        let told: Vec<Told> = senders.into_iter().filter_map(|s| s.join().ok()).collect();
+        if let Some(why) = told.iter().find_map(|t| t.failure.clone()) {
+            eprintln!("  {}: a connection gave up: {why}", spec.name);
+        }
+        finish(plan, &mut system, measured?, &told)
+    })
+}
+
+/// Watches the window from the main thread.
+fn measure(plan: &Plan, system: &mut System, shared: &Shared) -> Result<Value, Error> {
+    let mut sampler = Sampler::start();
+    while shared.warm.load(Ordering::Acquire) < plan.connections as u64 {
+        sampler.poll(system)?;
+        clock::sleep(Duration::from_millis(20));
+    }
+    let first_samples = shared.acked.load(Ordering::Relaxed);
+    let first_cpu = system.usage()?.cpu;
+    shared.go.store(true, Ordering::Release);
+    let begin = clock::now();
+    let sender_before = shared.sender_cpu_ns.load(Ordering::Relaxed);
+    let stop = begin + plan.window;
+    let mut shown = begin;
+    while clock::now() < stop {
+        sampler.poll(system)?;
+        clock::sleep(stop.saturating_duration_since(clock::now()).min(Duration::from_millis(100)));
+        if shown.elapsed() > Duration::from_secs(5) {
+            shown = clock::now();
+            let rate =
+                (shared.acked.load(Ordering::Relaxed) - first_samples) as f64 / begin.elapsed().as_secs_f64();
+            eprintln!("  {rate:>9.0} samples/s acknowledged");
+        }
+    }
+    let usage = system.usage()?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let samples = (shared.acked.load(Ordering::Relaxed) - first_samples) as f64;
+    let sender = (shared.sender_cpu_ns.load(Ordering::Relaxed) - sender_before) as f64 / 1e9;
+    let cpu = (usage.cpu - first_cpu).as_secs_f64();
+    let timeline = sampler.points.iter().map(|(t, u)| json!([t, u.cpu.as_secs_f64(), u.rss_bytes]));
+    Ok(json!({
+        "timeline": timeline.collect::<Vec<_>>(),
+        "first_cpu_seconds": first_cpu.as_secs_f64(),
+        "write": {
+            "seconds": seconds, "samples": samples, "samples_per_second": samples / seconds,
+            "first_samples": first_samples,
+            "refused": shared.refused.load(Ordering::Relaxed),
+            "cpu_seconds": cpu, "cores": cpu / seconds, "cpu_us_per_sample": cpu * 1e6 / samples.max(1.0),
+            "rss_bytes": usage.rss_bytes, "peak_bytes": usage.peak_bytes,
+            "sender_cores": sender / seconds, "sender_us_per_sample": sender * 1e6 / samples.max(1.0),
+        },
+    }))
+}
+
+/// One connection: its series once over, then as the plan says until told to stop.
+fn send(plan: &Plan, batches: &[u64], client: Client, latency: Histogram<u64>, shared: &Shared) -> Told {
+    let requests = batches.iter().map(|b| Request::new(plan.seed, b * plan.batch, plan.batch, plan.fresh));
+    let mut sender =
+        Sender { plan, client, shared, requests: requests.collect(), passes: Vec::new(), latency };
+    sender.passes = vec![0; sender.requests.len()];
+    let mut failure = None;
+    if !plan.fresh {
+        failure = (0..sender.requests.len()).find_map(|i| sender.send_one(i, None).err());
+    }
+    shared.warm.fetch_add(1, Ordering::AcqRel);
+    while !shared.go.load(Ordering::Acquire) {
+        clock::sleep(Duration::from_millis(1));
+    }
+    sender.latency.reset();
+    if failure.is_none() {
+        failure = sender.steady().err();
+    }
+    let (mut series, mut sum) = (0, 0.0);
+    for (request, &passes) in sender.requests.iter().zip(&sender.passes).filter(|(_, passes)| **passes > 0) {
+        if plan.fresh {
+            series += passes * request.series();
+            sum += (0..passes).map(|p| request.sum(plan.seed, p)).sum::<f64>();
+        } else {
+            series += request.series();
+            sum += request.sum(plan.seed, passes - 1);
+        }
+    }
+    Told { latency: sender.latency, series, sum, failure: failure.map(|e| e.to_string()) }
+}
+
+/// Latencies in microseconds, three digits each.
+fn latencies() -> Result<Histogram<u64>, Error> {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).map_err(|e| Error::Usage(format!("latency bounds: {e}")))
+}
+
+struct Sender<'a> {
+    plan: &'a Plan,
+    client: Client,
+    shared: &'a Shared,
+    requests: Vec<Request>,
+    /// Requests acknowledged of each batch.
+    passes: Vec<u64>,
+    latency: Histogram<u64>,
+}
+
+impl Sender<'_> {
+    fn steady(&mut self) -> std::io::Result<()> {
+        let begin = clock::now();
+        let per_connection =
+            self.plan.rate.map(|r| r / self.plan.connections as f64 / self.plan.batch as f64);
+        let mut cpu_before = ring::thread_cpu();
+        for turn in 0u64.. {
+            if self.shared.stop.load(Ordering::Acquire) {
+                break;
+            }
+            let due = per_connection.map(|r| begin + Duration::from_secs_f64(turn as f64 / r));
+            if let Some(due) = due {
+                clock::sleep_until(due);
+            }
+            self.send_one(turn as usize % self.requests.len(), due)?;
+            let cpu = ring::thread_cpu();
+            self.shared.sender_cpu_ns.fetch_add((cpu - cpu_before).as_nanos() as u64, Ordering::Relaxed);
+            cpu_before = cpu;
+        }
+        Ok(())
+    }
+
+    fn send_one(&mut self, i: usize, due: Option<Instant>) -> std::io::Result<()> {
+        let request = &mut self.requests[i];
+        let series = request.series();
+        let body = request.patch(self.plan.seed, self.passes[i], clock::unix_us() / 1000);
+        let begin = due.unwrap_or_else(clock::now);
+        let answer = self.client.post("/api/v1/write", HEADERS, body)?;
+        let micros = begin.elapsed().as_micros() as u64;
+        self.latency.saturating_record(micros.max(1));
+        if (200..300).contains(&answer.status) {
+            self.passes[i] += 1;
+            self.shared.acked.fetch_add(series, Ordering::Relaxed);
+        } else if self.shared.refused.fetch_add(1, Ordering::Relaxed) == 0 {
+            eprintln!("  write answered {}: {}", answer.status, excerpt(&answer.body));
+        }
+        Ok(())
+    }
+}
+
+/// Adds latencies and the verdict to what was measured.
+fn finish(plan: &Plan, system: &mut System, mut run: Value, told: &[Told]) -> Result<Value, Error> {
+    let mut latency = latencies()?;
+    for t in told {
+        let _ = latency.add(&t.latency);
+    }
+    let ms = |us: u64| us as f64 / 1e3;
+    let quantile = |q: f64| ms(latency.value_at_quantile(q));
+    let series: u64 = told.iter().map(|t| t.series).sum();
+    let sum: f64 = told.iter().map(|t| t.sum).sum();
+    // VictoriaMetrics shows rows after two seconds; a busy machine is given a little more.
+    clock::sleep(Duration::from_secs(if system.spec.kind == Kind::VictoriaMetrics { 6 } else { 1 }));
+    let time = clock::unix_us() as f64 / 1e6;
+    let ask = |query: &str| -> Result<f64, Error> {
+        let data = system.client().query(query, time)?;
+        Ok(data["result"][0]["value"][1].as_str().and_then(|v| v.parse().ok()).unwrap_or(0.0))
+    };
+    let found = ask(r#"count({__name__=~"rw_metric_.+"})"#)?;
+    let got = ask(r#"sum({__name__=~"rw_metric_.+"})"#)?;
+    let mut complaints: Vec<String> = told.iter().filter_map(|t| t.failure.clone()).collect();
+    if found != series as f64 {
+        complaints.push(format!("{found} series found, {series} were acknowledged"));
+    }
+    if (got - sum).abs() > 1e-9 * sum.abs() {
+        complaints.push(format!("last values sum to {got}, what was acknowledged sums to {sum}"));
+    }
+    let curve = [0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0].map(|q| json!([q, quantile(q)]));
+    let write = &mut run["write"];
+    write["rss_bytes_per_series"] = json!(write["rss_bytes"].as_f64().unwrap_or(0.0) / series.max(1) as f64);
+    write["disk_bytes"] = json!(system.disk_bytes());
+    write["series_expected"] = json!(series);
+    write["series_found"] = json!(found);
+    write["sum_error"] = json!((got - sum).abs() / sum.abs().max(1.0));
+    write["ack_ms"] = json!({
+        "p50": quantile(0.5), "p99": quantile(0.99), "p999": quantile(0.999), "max": ms(latency.max()),
+        "curve": curve,
+    });
+    run["complaints"] = json!(complaints);
+    run["workload"] = json!(plan.workload());
+    run["system"] = json!(system.spec.name);
+    run["version"] = json!(version(&system.spec));
+    run["flags"] = json!(system.spec.flags);
+    run["stop_seconds"] = json!(system.stop().as_secs_f64());
+    Ok(run)
+}
