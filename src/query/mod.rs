@@ -17,6 +17,9 @@ pub mod plan;
 pub mod script;
 pub mod value;
 
+#[cfg(test)]
+mod tests;
+
 /// Why a query has no answer; the texts are Prometheus's.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {

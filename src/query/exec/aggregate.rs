@@ -77,10 +77,11 @@ impl Sum {
 
     fn mean(self) -> f64 {
         let n = f64::from(self.count);
-        if self.sum.is_infinite() {
+        if !self.sum.is_finite() {
             return self.sum;
         }
-        let mean = self.sum / n + self.comp / n;
+        // Divided in twice the width: two roundings would show how the sum was put together.
+        let mean = Wide::normal(self.sum, self.comp).over(n).hi;
         if self.is_scaled { mean / SCALE } else { mean }
     }
 }
