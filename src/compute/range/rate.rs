@@ -42,36 +42,62 @@ pub struct Sampled {
 /// begin or end half an average gap beyond it. A counter is never extrapolated below zero.
 #[inline]
 pub fn extrapolation(s: &Sampled, kind: RateKind) -> f64 {
-    let mut to_start = s.first_time.wrapping_sub(s.start) as f64 / 1000.0;
-    let mut to_end = s.end.wrapping_sub(s.last_time) as f64 / 1000.0;
-    let mut sampled = s.last_time.wrapping_sub(s.first_time) as f64 / 1000.0;
-    let gap = if s.gap_count > 0 { sampled / s.gap_count as f64 } else { 0.0 };
-    let threshold = gap * 1.1;
-    if let Some(began) = s.began {
-        to_start = 0.0;
-        sampled = s.last_time.wrapping_sub(began) as f64 / 1000.0;
-    } else {
-        if to_start >= threshold {
+    Edges::new(s, kind).factor(s.first, s.gain)
+}
+
+/// What of an extrapolation depends on times alone: series that were scraped together share it.
+#[derive(Clone, Copy, Debug)]
+pub struct Edges {
+    sampled: f64,
+    to_start: f64,
+    to_end: f64,
+    /// Length of the window, where a rate is asked for.
+    window: Option<f64>,
+    /// The counter's zero limits how far back the series may have begun.
+    ends_at_zero: bool,
+}
+
+impl Edges {
+    /// `first` and `gain` of the samples are not looked at.
+    #[inline]
+    pub fn new(s: &Sampled, kind: RateKind) -> Edges {
+        let mut to_start = s.first_time.wrapping_sub(s.start) as f64 / 1000.0;
+        let mut to_end = s.end.wrapping_sub(s.last_time) as f64 / 1000.0;
+        let mut sampled = s.last_time.wrapping_sub(s.first_time) as f64 / 1000.0;
+        let gap = if s.gap_count > 0 { sampled / s.gap_count as f64 } else { 0.0 };
+        let threshold = gap * 1.1;
+        if let Some(began) = s.began {
+            to_start = 0.0;
+            sampled = s.last_time.wrapping_sub(began) as f64 / 1000.0;
+        } else if to_start >= threshold {
             to_start = gap / 2.0;
         }
-        if kind.is_counter() && s.gain > 0.0 && s.first >= 0.0 {
-            let to_zero = sampled * (s.first / s.gain);
+        if to_end >= threshold {
+            to_end = gap / 2.0;
+        }
+        let window = (kind == RateKind::Rate).then(|| seconds(s.end.wrapping_sub(s.start)));
+        Edges { sampled, to_start, to_end, window, ends_at_zero: kind.is_counter() && s.began.is_none() }
+    }
+
+    /// The factor for a series whose first sample is `first` and that gained `gain`.
+    #[inline]
+    pub fn factor(&self, first: f64, gain: f64) -> f64 {
+        let mut to_start = self.to_start;
+        if self.ends_at_zero && gain > 0.0 && first >= 0.0 {
+            let to_zero = self.sampled * (first / gain);
             if to_zero < to_start {
                 to_start = to_zero;
             }
         }
+        let mut factor = 1.0;
+        if self.sampled != 0.0 {
+            factor = (self.sampled + to_start + self.to_end) / self.sampled;
+        }
+        if let Some(window) = self.window {
+            factor /= window;
+        }
+        factor
     }
-    if to_end >= threshold {
-        to_end = gap / 2.0;
-    }
-    let mut factor = 1.0;
-    if sampled != 0.0 {
-        factor = (sampled + to_start + to_end) / sampled;
-    }
-    if kind == RateKind::Rate {
-        factor /= seconds(s.end.wrapping_sub(s.start));
-    }
-    factor
 }
 
 pub(super) fn eval<H: HistogramSample>(w: &Window<'_, H>, kind: RateKind) -> Answer {

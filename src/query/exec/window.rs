@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use compute::range::{
-    HistogramSample, InvalidFactor, Modifier, RangeFunction, RateKind, Sampled, Window, extrapolation,
-    smooth_instant,
+    Edges, HistogramSample, InvalidFactor, Modifier, RangeFunction, RateKind, Sampled, Window, smooth_instant,
 };
 use compute::wide::{self, WindowTable};
 use compute::{Answer, Notes};
@@ -73,6 +72,8 @@ pub struct Scratch {
     table_number: u64,
     /// Samples in all windows of the table.
     table_samples: u64,
+    /// Where there is one window and a rate is taken of it.
+    single_rate: Option<SingleRate>,
 }
 
 impl Scratch {
@@ -244,19 +245,21 @@ impl Ranger<'_> {
         if number == 0 || number != scratch.table_number {
             scratch.table.rebuild(times, &steps);
             scratch.table_number = number;
+            scratch.single_rate = match scratch.table.windows.as_slice() {
+                [window] => {
+                    let (start, end) = steps.range_at(0);
+                    SingleRate::new(function, &times[window.0 as usize..window.1 as usize], start, end)
+                }
+                _ => None,
+            };
             scratch.table_samples = scratch.table.windows.iter().map(|(from, to)| u64::from(to - from)).sum();
         }
         if scratch.table_samples == 0 {
             return 0;
         }
-        if let ([window], RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Delta) =
-            (scratch.table.windows.as_slice(), function)
-        {
-            let (first, last) = (window.0 as usize, window.1 as usize);
-            let (start, end) = steps.range_at(0);
-            let window = (&times[first..last], &values[first..last]);
+        if let ([window], Some(rate)) = (scratch.table.windows.as_slice(), &scratch.single_rate) {
             row.floats.clear();
-            row.floats.push(single_rate(function, window, start, end));
+            row.floats.push(rate.of(&values[window.0 as usize..window.1 as usize]));
             return scratch.table_samples;
         }
         let series = wide::Series { times, values, starts: &[] };
@@ -317,37 +320,59 @@ impl Ranger<'_> {
     }
 }
 
-/// `rate` and its kin over one window of plain floats: what [`RangeFunction::eval`] gives, without what a window of
-/// few samples does not need.
-fn single_rate(function: RangeFunction, (times, values): (&[i64], &[f64]), start: i64, end: i64) -> f64 {
-    let kind = match function {
-        RangeFunction::Rate => RateKind::Rate,
-        RangeFunction::Increase => RateKind::Increase,
-        _ => RateKind::Delta,
-    };
-    let (Some(first), Some(last)) = (values.first(), values.last()) else { return ABSENT };
-    if values.len() < 2 {
-        return ABSENT;
+/// `rate` and its kin over one window of plain floats: what [`RangeFunction::eval`] gives, with what depends on the
+/// times alone computed once for all series that share them.
+#[derive(Clone, Copy)]
+struct SingleRate {
+    is_counter: bool,
+    /// `None` where fewer than two samples lie in the window.
+    edges: Option<Edges>,
+}
+
+impl SingleRate {
+    fn new(
+        function: RangeFunction,
+        times: &[Timestamp],
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Option<SingleRate> {
+        let kind = match function {
+            RangeFunction::Rate => RateKind::Rate,
+            RangeFunction::Increase => RateKind::Increase,
+            RangeFunction::Delta => RateKind::Delta,
+            _ => return None,
+        };
+        let edges = (times.len() > 1).then(|| {
+            let sampled = Sampled {
+                start,
+                end,
+                first_time: times[0],
+                last_time: times[times.len() - 1],
+                gap_count: times.len() - 1,
+                began: None,
+                first: 0.0,
+                gain: 0.0,
+            };
+            Edges::new(&sampled, kind)
+        });
+        Some(SingleRate { is_counter: kind.is_counter(), edges })
     }
-    let mut gain = last - first;
-    if kind != RateKind::Delta {
-        for pair in values.windows(2) {
-            if pair[1] < pair[0] {
-                gain += pair[0];
+
+    #[inline]
+    fn of(&self, values: &[f64]) -> f64 {
+        let (Some(edges), Some(first), Some(last)) = (&self.edges, values.first(), values.last()) else {
+            return ABSENT;
+        };
+        let mut gain = last - first;
+        if self.is_counter {
+            for pair in values.windows(2) {
+                if pair[1] < pair[0] {
+                    gain += pair[0];
+                }
             }
         }
+        gain * edges.factor(*first, gain)
     }
-    let sampled = Sampled {
-        start,
-        end,
-        first_time: times[0],
-        last_time: times[times.len() - 1],
-        gap_count: values.len() - 1,
-        began: None,
-        first: *first,
-        gain,
-    };
-    gain * extrapolation(&sampled, kind)
 }
 
 fn place(answer: Answer, step: usize, step_count: usize, row: &mut Row) {
@@ -517,7 +542,7 @@ mod tests {
             };
             for f in [RangeFunction::Rate, RangeFunction::Increase, RangeFunction::Delta] {
                 let want = f.eval(&window).value.and_then(|v| v.float()).unwrap_or(ABSENT);
-                let have = single_rate(f, (&times, &values), start, end);
+                let have = SingleRate::new(f, &times, start, end).expect("a rate").of(&values);
                 assert_eq!(have.to_bits(), want.to_bits(), "{f:?} of {values:?} at {times:?}");
             }
         }
