@@ -13,7 +13,7 @@ pub use extended::{extend_floats, smooth_instant};
 use crate::{Answer, Notes};
 use model::FloatHistogram;
 pub(crate) use over_time::{avg_floats, max_floats, min_floats, sum_floats};
-pub(crate) use rate::{Edges, RateKind};
+pub use rate::{Edges, RateKind, Sampled, extrapolation};
 
 /// A histogram sample, in whatever form the caller keeps it.
 pub trait HistogramSample {

@@ -8,8 +8,8 @@
 #[cfg(test)]
 mod tests;
 
-use crate::range::{Edges, Modifier, NoHistograms, RangeFunction, RateKind, Window};
-use crate::range::{avg_floats, max_floats, min_floats, seconds, sum_floats};
+use crate::range::{Modifier, RangeFunction, extrapolation};
+use crate::range::{NoHistograms, RateKind, Sampled, Window, avg_floats, max_floats, min_floats, sum_floats};
 use crate::{ABSENT, Notes, Value, arch};
 use std::ops::Range;
 
@@ -39,11 +39,9 @@ impl Steps {
 
 /// Which samples lie in each step's range: indices into the times it was made of. Series with the same times share
 /// one.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WindowTable {
     pub windows: Vec<(u32, u32)>,
-    /// For rates: how the samples lie in each window. Empty until asked for.
-    edges: Vec<Edges>,
 }
 
 impl WindowTable {
@@ -57,7 +55,6 @@ impl WindowTable {
     /// [`Self::new`] in place.
     pub fn rebuild(&mut self, times: &[i64], steps: &Steps) {
         self.windows.clear();
-        self.edges.clear();
         let (mut low, mut high) = (0usize, 0usize);
         for step in 0..steps.count {
             let (start, end) = steps.range_at(step);
@@ -74,20 +71,6 @@ impl WindowTable {
             }
             self.windows.push((low as u32, high as u32));
         }
-    }
-
-    /// Computes once what rates of all series with these times share; without it each computes its own.
-    pub fn prepare_rates(&mut self, times: &[i64], steps: &Steps) {
-        self.edges = (0..self.windows.len()).map(|step| self.edges_at(step, times, steps)).collect();
-    }
-
-    fn edges_at(&self, step: usize, times: &[i64], steps: &Steps) -> Edges {
-        let range = self.range(step);
-        if range.is_empty() {
-            return Edges::new((0, 0), (0, 0), 0, None);
-        }
-        let last = range.end - 1;
-        Edges::new(steps.range_at(step), (times[range.start], times[last]), last - range.start, None)
     }
 
     fn range(&self, step: usize) -> Range<usize> {
@@ -191,40 +174,36 @@ fn rates(
     out: &mut Vec<f64>,
 ) -> Notes {
     let Series { times, values, .. } = series;
-    // Where windows overlap, drops are found once; most counters have none within a query.
-    let scan_once = kind.is_counter() && table.overlaps(values.len());
     let mut mask = Vec::new();
-    if scan_once {
+    if kind.is_counter() {
         mask.resize(values.len() / 64 + 1, 0u64);
         arch::drops(values, &mut mask);
-        if mask.iter().all(|&word| word == 0) {
-            mask.clear();
-        }
     }
-    let range_seconds = seconds(steps.range);
+    // Most counters are never reset within a query.
+    let any_drop = mask.iter().any(|&word| word != 0);
     for step in 0..table.windows.len() {
         let range = table.range(step);
         if range.len() < 2 {
             out.push(ABSENT);
             continue;
         }
-        let window = &values[range.clone()];
-        let first = window[0];
-        let mut gain = window[window.len() - 1] - first;
-        if scan_once {
-            each_bit(&mask, range.start..range.end - 1, |i| gain += values[i]);
-        } else if kind.is_counter() {
-            for pair in window.windows(2) {
-                if pair[1] < pair[0] {
-                    gain += pair[0];
-                }
-            }
+        let (first, last) = (range.start, range.end - 1);
+        let mut gain = values[last] - values[first];
+        if any_drop {
+            each_bit(&mask, first..last, |i| gain += values[i]);
         }
-        let edges = match table.edges.get(step) {
-            Some(edges) => *edges,
-            None => table.edges_at(step, times, steps),
+        let (start, end) = steps.range_at(step);
+        let sampled = Sampled {
+            start,
+            end,
+            first_time: times[first],
+            last_time: times[last],
+            gap_count: last - first,
+            began: None,
+            first: values[first],
+            gain,
         };
-        out.push(gain * edges.factor(first, gain, kind, range_seconds));
+        out.push(gain * extrapolation(&sampled, kind));
     }
     Notes::NONE
 }

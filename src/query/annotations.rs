@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use compute::date::DateFunction;
 use model::Timestamp;
 use model::float_text::format_g;
 use model::quote::quoted;
@@ -201,9 +202,22 @@ fn detail_text(detail: &Detail) -> String {
             format_g(*min_bucket),
             format_g(*max_bucket),
             two_digits(*max_diff),
-            crate::query::civil::rfc3339(*first),
-            crate::query::civil::rfc3339(*last),
+            rfc3339(*first),
+            rfc3339(*last),
         ),
+    }
+}
+
+/// `2006-01-02T15:04:05Z`, with a fraction of the second only where there is one.
+fn rfc3339(time_ms: i64) -> String {
+    let seconds = time_ms.div_euclid(1000);
+    let of = |f: DateFunction| f.of_seconds(seconds);
+    let (year, month, day) = (of(DateFunction::Year), of(DateFunction::Month), of(DateFunction::DayOfMonth));
+    let (hour, minute, second) = (of(DateFunction::Hour), of(DateFunction::Minute), seconds.rem_euclid(60));
+    let date = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    match time_ms.rem_euclid(1000) {
+        0 => format!("{date}Z"),
+        ms => format!("{date}.{}Z", format!("{ms:03}").trim_end_matches('0')),
     }
 }
 
@@ -435,6 +449,13 @@ mod tests {
         let texts = a.texts("x", 3);
         assert_eq!(texts.warnings.len(), 4);
         assert_eq!(texts.warnings[3], "2 more warning annotations omitted");
+    }
+
+    #[test]
+    fn times_as_go_prints_them() {
+        assert_eq!(rfc3339(1_136_239_445_000), "2006-01-02T22:04:05Z");
+        assert_eq!(rfc3339(1_500), "1970-01-01T00:00:01.5Z");
+        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999Z");
     }
 
     #[test]

@@ -9,7 +9,6 @@
 pub mod above;
 pub mod account;
 pub mod annotations;
-pub mod civil;
 pub mod engine;
 pub mod exec;
 pub mod frame;
@@ -17,6 +16,9 @@ pub mod merge;
 pub mod plan;
 pub mod script;
 pub mod value;
+
+#[cfg(test)]
+mod tests;
 
 /// Why a query has no answer; the texts are Prometheus's.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -79,6 +79,8 @@ pub struct Selection {
     pub(in crate::shard) placed: Vec<(u32, u32, SeriesId)>,
     /// Series that need a merge: in several groups, or with a side buffer.
     pub(in crate::shard) scattered: Vec<SeriesId>,
+    /// Of each series only the newest sample is wanted. Where it can be had without decoding, batches hold no other.
+    pub newest_only: bool,
     pub(in crate::shard) placed_read: usize,
     pub(in crate::shard) scattered_read: usize,
 }

@@ -59,10 +59,8 @@ macro_rules! all_twins {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
     #[test]
-    fn two_column_kernels_agree(rows in proptest::collection::vec((value(), value()), 0..150)) {
+    fn two_column_kernels_agree(rows in proptest::collection::vec((value(), value()), 0..300)) {
         let (row, other): (Vec<f64>, Vec<f64>) = rows.into_iter().unzip();
         all_twins!(any_overflow, |f| f(&row[..], &other[..]));
         all_twins!(min_into, |f| { let mut best = other.clone(); f(&row[..], &mut best[..]); bits(&best) });
@@ -72,7 +70,7 @@ proptest! {
     }
 
     #[test]
-    fn sums_agree(rows in proptest::collection::vec((value(), value(), value()), 0..150)) {
+    fn sums_agree(rows in proptest::collection::vec((value(), value(), value()), 0..300)) {
         let n = rows.len();
         let row: Vec<f64> = rows.iter().map(|r| r.0).collect();
         let start: (Vec<f64>, Vec<f64>) = rows.iter().map(|r| (r.1, r.2)).unzip();

@@ -5,67 +5,85 @@ use super::{HistogramSample, Window, extended, seconds, start_overlap, start_res
 use crate::{Answer, Notes};
 use model::{CounterResetHint, FloatHistogram};
 
+/// Which of the rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RateKind {
+pub enum RateKind {
     Rate,
     Increase,
     Delta,
 }
 
 impl RateKind {
-    pub(crate) fn is_counter(self) -> bool {
+    pub fn is_counter(self) -> bool {
         self != RateKind::Delta
     }
 }
 
-/// How the samples of a window lie in it, in seconds: all of an extrapolation that does not depend on values.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Edges {
-    /// From the window's start to the first sample, or as far as that one stands for.
-    to_start: f64,
-    /// From the last sample to the window's end, or as far as that one stands for.
-    to_end: f64,
+/// Where the samples of a window lie in it, and what is needed to extrapolate from them.
+#[derive(Clone, Copy, Debug)]
+pub struct Sampled {
+    pub start: i64,
+    pub end: i64,
+    pub first_time: i64,
+    pub last_time: i64,
+    /// Samples but one.
+    pub gap_count: usize,
+    /// When the counter of the first sample began, if within the window.
+    pub began: Option<i64>,
+    /// Value of a counter at the first sample (observations, for histograms).
+    pub first: f64,
+    /// What the series gained (observations, for histograms).
+    pub gain: f64,
+}
+
+/// What the gain between the samples has to be multiplied with to be the gain of the window (or its rate).
+///
+/// A sample near an edge (within 1.1 average gaps) stands for all up to the edge; otherwise the series is taken to
+/// begin or end half an average gap beyond it. A counter is never extrapolated below zero.
+#[inline]
+pub fn extrapolation(s: &Sampled, kind: RateKind) -> f64 {
+    Edges::new(s, kind).factor(s.first, s.gain)
+}
+
+/// What of an extrapolation depends on times alone: series that were scraped together share it.
+#[derive(Clone, Copy, Debug)]
+pub struct Edges {
     sampled: f64,
-    /// Whether a counter might have been zero between the window's start and the first sample.
-    zero_may_lie_before: bool,
+    to_start: f64,
+    to_end: f64,
+    /// Length of the window, where a rate is asked for.
+    window: Option<f64>,
+    /// The counter's zero limits how far back the series may have begun.
+    ends_at_zero: bool,
 }
 
 impl Edges {
-    /// Of a window `(start, end]` with samples from `first` to `last`, `gap_count` apart. `began` is when the
-    /// first sample's counter began, if within the window.
-    ///
-    /// A sample near an edge (within 1.1 average gaps) stands for all up to the edge; otherwise the series is taken
-    /// to begin or end half an average gap beyond it.
+    /// `first` and `gain` of the samples are not looked at.
     #[inline]
-    pub(crate) fn new(
-        (start, end): (i64, i64),
-        (first, last): (i64, i64),
-        gap_count: usize,
-        began: Option<i64>,
-    ) -> Edges {
-        let mut to_start = first.wrapping_sub(start) as f64 / 1000.0;
-        let mut to_end = end.wrapping_sub(last) as f64 / 1000.0;
-        let mut sampled = last.wrapping_sub(first) as f64 / 1000.0;
-        let gap = if gap_count > 0 { sampled / gap_count as f64 } else { 0.0 };
+    pub fn new(s: &Sampled, kind: RateKind) -> Edges {
+        let mut to_start = s.first_time.wrapping_sub(s.start) as f64 / 1000.0;
+        let mut to_end = s.end.wrapping_sub(s.last_time) as f64 / 1000.0;
+        let mut sampled = s.last_time.wrapping_sub(s.first_time) as f64 / 1000.0;
+        let gap = if s.gap_count > 0 { sampled / s.gap_count as f64 } else { 0.0 };
         let threshold = gap * 1.1;
-        if let Some(began) = began {
+        if let Some(began) = s.began {
             to_start = 0.0;
-            sampled = last.wrapping_sub(began) as f64 / 1000.0;
+            sampled = s.last_time.wrapping_sub(began) as f64 / 1000.0;
         } else if to_start >= threshold {
             to_start = gap / 2.0;
         }
         if to_end >= threshold {
             to_end = gap / 2.0;
         }
-        Edges { to_start, to_end, sampled, zero_may_lie_before: began.is_none() }
+        let window = (kind == RateKind::Rate).then(|| seconds(s.end.wrapping_sub(s.start)));
+        Edges { sampled, to_start, to_end, window, ends_at_zero: kind.is_counter() && s.began.is_none() }
     }
 
-    /// What the gain between the samples has to be multiplied with to be the gain of the window (or its rate).
-    /// A counter of value `first` at the first sample is not extrapolated below zero.
+    /// The factor for a series whose first sample is `first` and that gained `gain`.
     #[inline]
-    pub(crate) fn factor(&self, first: f64, gain: f64, kind: RateKind, range_seconds: f64) -> f64 {
+    pub fn factor(&self, first: f64, gain: f64) -> f64 {
         let mut to_start = self.to_start;
-        if self.zero_may_lie_before && kind.is_counter() && gain > 0.0 && first >= 0.0 {
+        if self.ends_at_zero && gain > 0.0 && first >= 0.0 {
             let to_zero = self.sampled * (first / gain);
             if to_zero < to_start {
                 to_start = to_zero;
@@ -75,8 +93,8 @@ impl Edges {
         if self.sampled != 0.0 {
             factor = (self.sampled + to_start + self.to_end) / self.sampled;
         }
-        if kind == RateKind::Rate {
-            factor /= range_seconds;
+        if let Some(window) = self.window {
+            factor /= window;
         }
         factor
     }
@@ -116,9 +134,17 @@ fn float_rate<H: HistogramSample>(w: &Window<'_, H>, kind: RateKind) -> Answer {
     } else if last == 0 {
         return Answer::none(notes);
     }
-    let edges = Edges::new((w.start, w.end), (w.times[0], w.times[last]), last, began);
-    let factor = edges.factor(w.values[0], gain, kind, seconds(w.end.wrapping_sub(w.start)));
-    Answer::float(gain * factor, notes)
+    let sampled = Sampled {
+        start: w.start,
+        end: w.end,
+        first_time: w.times[0],
+        last_time: w.times[last],
+        gap_count: last,
+        began,
+        first: w.values[0],
+        gain,
+    };
+    Answer::float(gain * extrapolation(&sampled, kind), notes)
 }
 
 fn histogram_rate<H: HistogramSample>(w: &Window<'_, H>, kind: RateKind) -> Answer {
@@ -143,10 +169,17 @@ fn histogram_rate<H: HistogramSample>(w: &Window<'_, H>, kind: RateKind) -> Answ
         (None, Some(gain)) => gain,
         (None, None) => return Answer::none(notes),
     };
-    let ends = (w.histograms[0].time(), w.histograms[last].time());
-    let edges = Edges::new((w.start, w.end), ends, last, began);
-    let range = seconds(w.end.wrapping_sub(w.start));
-    gain.mul(edges.factor(w.h(0).count, gain.count, kind, range));
+    let sampled = Sampled {
+        start: w.start,
+        end: w.end,
+        first_time: w.histograms[0].time(),
+        last_time: w.histograms[last].time(),
+        gap_count: last,
+        began,
+        first: w.h(0).count,
+        gain: gain.count,
+    };
+    gain.mul(extrapolation(&sampled, kind));
     Answer::histogram(gain, notes)
 }
 

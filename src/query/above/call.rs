@@ -1,11 +1,11 @@
 //! Function calls that do not run on the shards as a whole.
 
+use compute::elementwise::{max_of, min_of};
 use promql::Function;
 use promql::ast::ValueType;
 
 use crate::query::Error;
 use crate::query::above::{Evaluator, seconds};
-use crate::query::exec::elementwise::{go_max, go_min};
 use crate::query::frame::{Frame, Row, Steps, is_absent};
 use crate::query::plan::logical::{Node, Selector};
 use crate::query::plan::physical::{Map, is_elementwise};
@@ -31,7 +31,7 @@ impl Evaluator<'_> {
             MaxOf | MinOf => {
                 let a = self.column(&args[0], steps).await?;
                 let b = self.column(&args[1], steps).await?;
-                let f = if function == MaxOf { go_max } else { go_min };
+                let f = if function == MaxOf { max_of } else { min_of };
                 Ok(Frame::Scalar(a.iter().zip(b.iter()).map(|(a, b)| f(*a, *b)).collect()))
             }
             Scalar => self.rows(&args[0], steps).await.map(|rows| Frame::Scalar(scalar(&rows, steps))),

@@ -116,11 +116,12 @@ fn united_by_name_mark(rows: Vec<Row>) -> Result<Vec<Row>, Error> {
 impl Run<'_> {
     fn group(&mut self, key: &Labels, group: &Group, notes: &mut Annotations) -> Result<(), Error> {
         let (fill_many, fill_one) = self.operation.fills();
-        if let ([m], [o]) = (group.many.as_slice(), group.one.as_slice()) {
-            if fill_many.is_none() && fill_one.is_none() {
-                self.pair(key, *m, *o, notes);
-                return Ok(());
-            }
+        if let ([m], [o]) = (group.many.as_slice(), group.one.as_slice())
+            && fill_many.is_none()
+            && fill_one.is_none()
+        {
+            self.pair(key, *m, *o, notes);
+            return Ok(());
         }
         if (group.many.is_empty() && fill_many.is_none()) || (group.one.is_empty() && fill_one.is_none()) {
             // Nothing can come of it, but two elements of the "one" side are an error all the same.

@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use compute::aggregate::{HistogramAvg, HistogramSum};
 use compute::{Answer, Notes};
-use model::Labels;
 use model::histogram::FloatHistogram;
+use model::{Labels, kahan};
 use promql::ast::{Aggregator, Span};
 
 use crate::query::annotations::{Annotations, Merging};
-use crate::query::exec::elementwise::neumaier;
 use crate::query::frame::{ABSENT, Row, is_absent};
 
 /// One group and step of `sum` and `avg`.
@@ -32,7 +31,7 @@ const SCALE: f64 = 1.0 / 18_446_744_073_709_551_616.0;
 impl Sum {
     #[inline]
     fn add(&mut self, x: f64) {
-        (self.sum, self.comp) = neumaier(x, self.sum, self.comp);
+        (self.sum, self.comp) = kahan::inc(x, self.sum, self.comp);
         self.count += 1;
     }
 
@@ -41,14 +40,14 @@ impl Sum {
     fn add_mean(&mut self, x: f64) {
         self.count += 1;
         if !self.is_scaled {
-            let (sum, comp) = neumaier(x, self.sum, self.comp);
+            let (sum, comp) = kahan::inc(x, self.sum, self.comp);
             if !sum.is_infinite() || x.is_infinite() || self.sum.is_infinite() {
                 (self.sum, self.comp) = (sum, comp);
                 return;
             }
             self.scale();
         }
-        (self.sum, self.comp) = neumaier(x * SCALE, self.sum, self.comp);
+        (self.sum, self.comp) = kahan::inc(x * SCALE, self.sum, self.comp);
     }
 
     fn scale(&mut self) {
@@ -68,7 +67,7 @@ impl Sum {
         }
         self.count += other.count;
         let comp = other.comp;
-        (self.sum, self.comp) = neumaier(other.sum, self.sum, self.comp);
+        (self.sum, self.comp) = kahan::inc(other.sum, self.sum, self.comp);
         self.comp += comp;
     }
 
@@ -78,10 +77,11 @@ impl Sum {
 
     fn mean(self) -> f64 {
         let n = f64::from(self.count);
-        if self.sum.is_infinite() {
+        if !self.sum.is_finite() {
             return self.sum;
         }
-        let mean = self.sum / n + self.comp / n;
+        // Divided in twice the width: two roundings would show how the sum was put together.
+        let mean = Wide::normal(self.sum, self.comp).over(n).hi;
         if self.is_scaled { mean / SCALE } else { mean }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use compute::date::DateFunction;
+use compute::elementwise::{UnaryFunction, max_of, min_of};
 use model::histogram::FloatHistogram;
 use promql::Function;
 use promql::ast::{BinaryOp, Span};
 
 use crate::query::annotations::Annotations;
-use crate::query::civil;
 use crate::query::exec::operator;
 use crate::query::frame::{ABSENT, Cell, Row, is_absent};
 use crate::query::plan::physical::{Column, Map};
@@ -31,7 +32,7 @@ pub fn apply(map: &Map, row: &mut Row, notes: &mut Annotations) {
 }
 
 fn negate(row: &mut Row) {
-    each(&mut row.floats, |v| -v);
+    UnaryFunction::Negate.map(&mut row.floats);
     for (_, h) in &mut row.histograms {
         Arc::make_mut(h).mul(-1.0);
     }
@@ -56,12 +57,14 @@ fn call(function: Function, params: &[Column], row: &mut Row) {
     }
     match function {
         Function::Clamp => clamp(&mut row.floats, params),
-        Function::ClampMin => with_param(&mut row.floats, &params[0], go_max),
-        Function::ClampMax => with_param(&mut row.floats, &params[0], go_min),
+        Function::ClampMin => with_param(&mut row.floats, &params[0], max_of),
+        Function::ClampMax => with_param(&mut row.floats, &params[0], min_of),
         Function::Round => round(&mut row.floats, params.first()),
         _ => {
-            if let Some(f) = float_function(function) {
-                each(&mut row.floats, f);
+            if let Some(f) = unary_function(function) {
+                f.map(&mut row.floats);
+            } else if let Some(f) = date_function(function) {
+                each(&mut row.floats, |v| f.of_value(v));
             }
         }
     }
@@ -82,73 +85,11 @@ fn histogram_function(function: Function) -> Option<fn(&FloatHistogram) -> f64> 
     Some(match function {
         Function::HistogramCount => |h| h.count,
         Function::HistogramSum => |h| h.sum,
-        Function::HistogramAvg => |h| h.sum / h.count,
-        Function::HistogramStdvar => variance,
-        Function::HistogramStddev => |h| variance(h).sqrt(),
+        Function::HistogramAvg => compute::histogram::avg,
+        Function::HistogramStdvar => compute::histogram::stdvar,
+        Function::HistogramStddev => compute::histogram::stddev,
         _ => return None,
     })
-}
-
-/// Population variance as far as buckets tell it: each bucket counts as its middle.
-fn variance(h: &FloatHistogram) -> f64 {
-    let mean = h.sum / h.count;
-    let (mut sum, mut comp) = (0.0, 0.0);
-    for b in h.buckets() {
-        if b.count == 0.0 {
-            continue;
-        }
-        let middle = if h.uses_custom_buckets() {
-            if b.upper.is_infinite() {
-                b.lower
-            } else if b.lower.is_infinite() {
-                b.upper
-            } else {
-                (b.upper + b.lower) / 2.0
-            }
-        } else if b.lower <= 0.0 && b.upper >= 0.0 {
-            0.0
-        } else {
-            let m = (b.upper * b.lower).sqrt();
-            if b.upper < 0.0 { -m } else { m }
-        };
-        let delta = middle - mean;
-        (sum, comp) = neumaier(b.count * delta * delta, sum, comp);
-    }
-    (sum + comp) / h.count
-}
-
-/// One step of a compensated sum.
-#[inline]
-pub fn neumaier(x: f64, sum: f64, comp: f64) -> (f64, f64) {
-    let t = sum + x;
-    let comp = if t.is_infinite() {
-        0.0
-    } else if sum.abs() >= x.abs() {
-        comp + ((sum - t) + x)
-    } else {
-        comp + ((x - t) + sum)
-    };
-    (t, comp)
-}
-
-/// Go's `math.Max`: NaN if either is, infinities first.
-pub fn go_max(a: f64, b: f64) -> f64 {
-    if a == f64::INFINITY || b == f64::INFINITY {
-        f64::INFINITY
-    } else if a.is_nan() || b.is_nan() {
-        f64::NAN
-    } else if a == 0.0 && b == 0.0 {
-        if a.is_sign_negative() { b } else { a }
-    } else if a > b {
-        a
-    } else {
-        b
-    }
-}
-
-/// Go's `math.Min`.
-pub fn go_min(a: f64, b: f64) -> f64 {
-    -go_max(-a, -b)
 }
 
 fn with_param(floats: &mut [f64], param: &Column, f: fn(f64, f64) -> f64) {
@@ -165,71 +106,58 @@ fn clamp(floats: &mut [f64], params: &[Column]) {
         if is_absent(*v) {
             continue;
         }
-        *v = if min > max { ABSENT } else { go_max(min, go_min(max, *v)) };
+        *v = if min > max { ABSENT } else { max_of(min, min_of(max, *v)) };
     }
 }
 
 fn round(floats: &mut [f64], to: Option<&Column>) {
     for (i, v) in floats.iter_mut().enumerate() {
         if !is_absent(*v) {
-            // The inverse is what the reference divides by: dividing by `to` would give other last digits.
-            let inverse = 1.0 / to.map_or(1.0, |c| c[i]);
-            *v = (*v * inverse + 0.5).floor() / inverse;
+            *v = UnaryFunction::Round(to.map_or(1.0, |c| c[i])).apply(*v);
         }
     }
 }
 
 /// Functions of a float alone.
-fn float_function(function: Function) -> Option<fn(f64) -> f64> {
+fn unary_function(function: Function) -> Option<UnaryFunction> {
     Some(match function {
-        Function::Abs => f64::abs,
-        Function::Acos => f64::acos,
-        Function::Acosh => f64::acosh,
-        Function::Asin => f64::asin,
-        Function::Asinh => f64::asinh,
-        Function::Atan => f64::atan,
-        Function::Atanh => f64::atanh,
-        Function::Ceil => f64::ceil,
-        Function::Cos => f64::cos,
-        Function::Cosh => f64::cosh,
-        Function::Deg => |v| v * 180.0 / std::f64::consts::PI,
-        Function::Exp => f64::exp,
-        Function::Floor => f64::floor,
-        Function::Ln => f64::ln,
-        Function::Log10 => f64::log10,
-        Function::Log2 => f64::log2,
-        Function::Rad => |v| v * std::f64::consts::PI / 180.0,
-        Function::Sgn => |v| {
-            if v < 0.0 {
-                -1.0
-            } else if v > 0.0 {
-                1.0
-            } else {
-                v
-            }
-        },
-        Function::Sin => f64::sin,
-        Function::Sinh => f64::sinh,
-        Function::Sqrt => f64::sqrt,
-        Function::Tan => f64::tan,
-        Function::Tanh => f64::tanh,
-        _ => return date_function(function),
+        Function::Abs => UnaryFunction::Abs,
+        Function::Acos => UnaryFunction::Acos,
+        Function::Acosh => UnaryFunction::Acosh,
+        Function::Asin => UnaryFunction::Asin,
+        Function::Asinh => UnaryFunction::Asinh,
+        Function::Atan => UnaryFunction::Atan,
+        Function::Atanh => UnaryFunction::Atanh,
+        Function::Ceil => UnaryFunction::Ceil,
+        Function::Cos => UnaryFunction::Cos,
+        Function::Cosh => UnaryFunction::Cosh,
+        Function::Deg => UnaryFunction::Deg,
+        Function::Exp => UnaryFunction::Exp,
+        Function::Floor => UnaryFunction::Floor,
+        Function::Ln => UnaryFunction::Ln,
+        Function::Log10 => UnaryFunction::Log10,
+        Function::Log2 => UnaryFunction::Log2,
+        Function::Rad => UnaryFunction::Rad,
+        Function::Sgn => UnaryFunction::Sgn,
+        Function::Sin => UnaryFunction::Sin,
+        Function::Sinh => UnaryFunction::Sinh,
+        Function::Sqrt => UnaryFunction::Sqrt,
+        Function::Tan => UnaryFunction::Tan,
+        Function::Tanh => UnaryFunction::Tanh,
+        _ => return None,
     })
 }
 
-fn date_function(function: Function) -> Option<fn(f64) -> f64> {
+fn date_function(function: Function) -> Option<DateFunction> {
     Some(match function {
-        Function::DayOfMonth => |v| f64::from(civil::civil(v as i64).day),
-        Function::DayOfWeek => |v| f64::from(civil::civil(v as i64).weekday),
-        Function::DayOfYear => |v| f64::from(civil::civil(v as i64).year_day),
-        Function::DaysInMonth => |v| {
-            let c = civil::civil(v as i64);
-            f64::from(civil::days_in_month(c.year, c.month))
-        },
-        Function::Hour => |v| f64::from(civil::civil(v as i64).hour),
-        Function::Minute => |v| f64::from(civil::civil(v as i64).minute),
-        Function::Month => |v| f64::from(civil::civil(v as i64).month),
-        Function::Year => |v| civil::civil(v as i64).year as f64,
+        Function::DayOfMonth => DateFunction::DayOfMonth,
+        Function::DayOfWeek => DateFunction::DayOfWeek,
+        Function::DayOfYear => DateFunction::DayOfYear,
+        Function::DaysInMonth => DateFunction::DaysInMonth,
+        Function::Hour => DateFunction::Hour,
+        Function::Minute => DateFunction::Minute,
+        Function::Month => DateFunction::Month,
+        Function::Year => DateFunction::Year,
         _ => return None,
     })
 }

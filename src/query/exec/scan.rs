@@ -12,7 +12,7 @@ use crate::query::exec::access::Access;
 use crate::query::exec::elementwise;
 use crate::query::exec::fold::{Groups, group_labels};
 use crate::query::exec::window::{
-    Ranger, Samples, Scratch, latest, latest_time, smoothed, time_span, without_buckets,
+    Ranger, Samples, Scratch, Smoothing, latest, latest_time, smoothed, time_span, without_buckets,
 };
 use crate::query::frame::{Row, TYPE_LABEL, is_absent, without_reserved};
 use crate::query::plan::physical::{Chain, Fold, Fragment, Read};
@@ -56,20 +56,30 @@ pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, E
     let chain = &fragment.chain;
     let (mint, maxt) = time_span(&chain.selector, &chain.read, fragment.steps, fragment.settings.lookback);
     let mut selection = shard.with(|s| s.select(&chain.selector.matchers, mint, maxt));
+    selection.newest_only = newest_is_enough(fragment);
     let mut work = shard.with(|s| Work::new(s, fragment));
     let mut batch = Batch::default();
     shard.breathe().await?;
+    let mut batch_number = 0;
     while shard.with(|s| s.next_batch(&mut selection, &mut batch)) {
+        batch_number += 1;
         let mut series = batch.series.as_slice();
         while !series.is_empty() {
             let turn = turn_length(series);
             let (now, rest) = series.split_at(turn);
             series = rest;
-            shard.with(|s| work.take(s, &batch, now))?;
+            shard.with(|s| work.take(s, &batch, batch_number, now))?;
             shard.breathe().await?;
         }
     }
     Ok(shard.with(|s| work.finish(s)))
+}
+
+/// Whether a single look at each series' newest sample answers the fragment.
+fn newest_is_enough(fragment: &Fragment) -> bool {
+    let chain = &fragment.chain;
+    let is_latest = matches!(chain.read, Read::Latest | Read::LatestTime | Read::LatestStart);
+    is_latest && fragment.steps.is_single() && !chain.selector.smoothed
 }
 
 /// How many of the next series to compute before breathing.
@@ -88,7 +98,8 @@ fn turn_length(series: &[BatchSeries]) -> usize {
 struct Work<'f> {
     fragment: &'f Fragment,
     scratch: Scratch,
-    row: Row,
+    /// Kept for its memory.
+    row: Option<Row>,
     rows: Vec<(SeriesId, Row)>,
     raw: Vec<Series>,
     folding: Option<Folding<'f>>,
@@ -96,6 +107,7 @@ struct Work<'f> {
     type_symbol: Option<SymbolId>,
     /// Names (with types) that were looked at whether they are counters'.
     judged: HashMap<(SymbolId, SymbolId), ()>,
+    judged_last: (SymbolId, SymbolId),
     drops_name: bool,
     sample_count: usize,
     notes: Annotations,
@@ -108,13 +120,14 @@ impl<'f> Work<'f> {
         Work {
             fragment,
             scratch: Scratch::default(),
-            row: Row::new(Labels::empty()),
+            row: None,
             rows: Vec::new(),
             raw: Vec::new(),
             folding: fragment.fold.as_ref().map(|f| Folding::new(shard, f, fragment.steps.count)),
             name_symbol: shard.symbol(METRIC_NAME),
             type_symbol: shard.symbol(TYPE_LABEL),
             judged: HashMap::new(),
+            judged_last: (SymbolId::EMPTY, SymbolId::EMPTY),
             drops_name: drops_name(&fragment.chain),
             sample_count: 0,
             notes: Annotations::default(),
@@ -123,13 +136,26 @@ impl<'f> Work<'f> {
         }
     }
 
-    fn take(&mut self, shard: &Shard, batch: &Batch, series: &[BatchSeries]) -> Result<(), Error> {
+    /// Computes the next series of a batch. Batches are numbered from 1; within one, series whose times begin at the
+    /// same place have the same times.
+    fn take(
+        &mut self,
+        shard: &Shard,
+        batch: &Batch,
+        batch_number: u64,
+        series: &[BatchSeries],
+    ) -> Result<(), Error> {
         for s in series {
             let samples = Samples {
                 times: batch.times_of(s),
                 values: batch.values_of(s),
                 starts: batch.starts_of(s),
                 histograms: batch.histograms_of(s),
+                times_number: if s.times.is_empty() {
+                    0
+                } else {
+                    batch_number << 32 | u64::from(s.times.start)
+                },
             };
             self.series_read += 1;
             let stats;
@@ -153,7 +179,7 @@ impl<'f> Work<'f> {
 
     /// Computes one series.
     fn one(&mut self, shard: &Shard, id: SeriesId, samples: Samples<'_>) -> Result<(), Error> {
-        let mut row = std::mem::replace(&mut self.row, Row::new(Labels::empty()));
+        let mut row = self.row.take().unwrap_or_else(|| Row::new(Labels::empty()));
         row.floats.clear();
         row.histograms.clear();
         row.drop_name = self.drops_name && self.fragment.settings.delayed_name_removal;
@@ -162,7 +188,7 @@ impl<'f> Work<'f> {
             row.floats.clear();
         }
         if row.floats.is_empty() && row.histograms.is_empty() {
-            self.row = row;
+            self.row = Some(row);
             return Ok(());
         }
         for map in &self.fragment.chain.maps {
@@ -173,12 +199,12 @@ impl<'f> Work<'f> {
         }
         if let Some(folding) = &mut self.folding {
             folding.take(shard, id, &row, row_labels(shard, id, self.drops_name && !row.drop_name));
-            self.row = row;
+            self.row = Some(row);
         } else if !row.is_empty() {
             self.sample_count += row.sample_count();
             self.rows.push((id, row));
         } else {
-            self.row = row;
+            self.row = Some(row);
         }
         Ok(())
     }
@@ -194,17 +220,11 @@ impl<'f> Work<'f> {
         let name_symbol = self.name_symbol;
         let name = move || name_text(shard, id, name_symbol);
         match &chain.read {
-            Read::Latest if chain.selector.smoothed => smoothed(
-                samples,
-                &chain.selector,
-                *steps,
-                settings.lookback,
-                chain.span,
-                &name,
-                row,
-                &mut self.notes,
-                &mut self.scratch,
-            ),
+            Read::Latest if chain.selector.smoothed => {
+                let (selector, lookback, span) = (&chain.selector, settings.lookback, chain.span);
+                let smoothing = Smoothing { selector, steps: *steps, lookback, span };
+                smoothed(samples, &smoothing, &mut self.scratch, &name, row, &mut self.notes);
+            }
             Read::Latest => latest(samples, &chain.selector, *steps, settings.lookback, row),
             Read::LatestTime | Read::LatestStart => {
                 let of_start = matches!(chain.read, Read::LatestStart);
@@ -243,6 +263,11 @@ impl<'f> Work<'f> {
         } else {
             SymbolId::EMPTY
         };
+        // Series come in runs of one name.
+        if self.judged_last == (name, kind) {
+            return;
+        }
+        self.judged_last = (name, kind);
         if self.judged.insert((name, kind), ()).is_some() {
             return;
         }

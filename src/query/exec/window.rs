@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use compute::range::{HistogramSample, InvalidFactor, Modifier, RangeFunction, Window, smooth_instant};
+use compute::range::{
+    Edges, HistogramSample, InvalidFactor, Modifier, RangeFunction, RateKind, Sampled, Window, smooth_instant,
+};
+use compute::wide::{self, WindowTable};
 use compute::{Answer, Notes};
 use model::histogram::{CounterResetHint, FloatHistogram};
 use model::{Timestamp, is_stale};
@@ -11,7 +14,7 @@ use promql::ast::Span;
 
 use crate::query::Error;
 use crate::query::annotations::{Annotations, Merging};
-use crate::query::frame::{Row, Steps};
+use crate::query::frame::{ABSENT, Row, Steps};
 use crate::query::plan::logical::Selector;
 use crate::query::plan::physical::{Column, Read, Settings};
 use crate::shard::select::HistogramPoint;
@@ -24,6 +27,8 @@ pub struct Samples<'a> {
     /// As many as `times`, or none.
     pub starts: &'a [Timestamp],
     pub histograms: &'a [HistogramPoint],
+    /// Says which times these are: samples with the same number have the very same times. 0 says nothing.
+    pub times_number: u64,
 }
 
 impl HistogramSample for HistogramPoint {
@@ -62,6 +67,13 @@ pub struct Scratch {
     values: Vec<f64>,
     starts: Vec<Timestamp>,
     histograms: Vec<HistogramPoint>,
+    /// The windows of all steps over the times that `table_number` says.
+    table: WindowTable,
+    table_number: u64,
+    /// Samples in all windows of the table.
+    table_samples: u64,
+    /// Where there is one window and a rate is taken of it.
+    single_rate: Option<SingleRate>,
 }
 
 impl Scratch {
@@ -77,6 +89,7 @@ impl Scratch {
                 self.values.push(*v);
                 self.starts.extend(s.starts.get(i));
             }
+            live.times_number = 0;
             (live.times, live.values, live.starts) = (&self.times, &self.values, &self.starts);
         }
         if s.histograms.iter().any(|h| h.histogram.is_stale()) {
@@ -194,6 +207,66 @@ impl Ranger<'_> {
         }
     }
 
+    /// The function, where it can be computed over all steps at once: plain floats, nothing that changes with the step.
+    fn wide_function(&self, s: &Samples<'_>) -> Option<RangeFunction> {
+        let is_plain = self.modifier() == Modifier::Plain && self.selector.at.is_none();
+        let floats_only =
+            s.histograms.is_empty() && (s.starts.is_empty() || !self.settings.use_start_timestamps);
+        if !is_plain || !floats_only || !self.params.is_empty() {
+            return None;
+        }
+        range_function(self.function, &[], 0).ok().flatten()
+    }
+
+    /// [`Self::fill`] with one table of windows for all series that have the same times.
+    fn fill_wide(
+        &self,
+        function: RangeFunction,
+        s: Samples<'_>,
+        scratch: &mut Scratch,
+        row: &mut Row,
+    ) -> u64 {
+        let steps = wide::Steps {
+            first: self.steps.start,
+            interval: self.steps.interval,
+            count: self.steps.count,
+            range: self.range,
+            offset: self.selector.offset,
+        };
+        let without = if s.values.iter().any(|v| is_stale(*v)) {
+            wide::without_stale(s.times, s.values, &[])
+        } else {
+            None
+        };
+        let (times, values, number) = match &without {
+            Some((times, values, _)) => (times.as_slice(), values.as_slice(), 0),
+            None => (s.times, s.values, s.times_number),
+        };
+        if number == 0 || number != scratch.table_number {
+            scratch.table.rebuild(times, &steps);
+            scratch.table_number = number;
+            scratch.single_rate = match scratch.table.windows.as_slice() {
+                [window] => {
+                    let (start, end) = steps.range_at(0);
+                    SingleRate::new(function, &times[window.0 as usize..window.1 as usize], start, end)
+                }
+                _ => None,
+            };
+            scratch.table_samples = scratch.table.windows.iter().map(|(from, to)| u64::from(to - from)).sum();
+        }
+        if scratch.table_samples == 0 {
+            return 0;
+        }
+        if let ([window], Some(rate)) = (scratch.table.windows.as_slice(), &scratch.single_rate) {
+            row.floats.clear();
+            row.floats.push(rate.of(&values[window.0 as usize..window.1 as usize]));
+            return scratch.table_samples;
+        }
+        let series = wide::Series { times, values, starts: &[] };
+        wide::eval(function, series, &steps, &scratch.table, &mut row.floats);
+        scratch.table_samples
+    }
+
     /// Fills `row` with the function's value at each step; gives how many samples were looked at.
     pub fn fill(
         &self,
@@ -203,6 +276,9 @@ impl Ranger<'_> {
         row: &mut Row,
         notes: &mut Annotations,
     ) -> Result<u64, Error> {
+        if let Some(function) = self.wide_function(&samples) {
+            return Ok(self.fill_wide(function, samples, scratch, row));
+        }
         let mut s = scratch.live(samples);
         if !self.settings.use_start_timestamps {
             s.starts = &[];
@@ -244,6 +320,61 @@ impl Ranger<'_> {
     }
 }
 
+/// `rate` and its kin over one window of plain floats: what [`RangeFunction::eval`] gives, with what depends on the
+/// times alone computed once for all series that share them.
+#[derive(Clone, Copy)]
+struct SingleRate {
+    is_counter: bool,
+    /// `None` where fewer than two samples lie in the window.
+    edges: Option<Edges>,
+}
+
+impl SingleRate {
+    fn new(
+        function: RangeFunction,
+        times: &[Timestamp],
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Option<SingleRate> {
+        let kind = match function {
+            RangeFunction::Rate => RateKind::Rate,
+            RangeFunction::Increase => RateKind::Increase,
+            RangeFunction::Delta => RateKind::Delta,
+            _ => return None,
+        };
+        let edges = (times.len() > 1).then(|| {
+            let sampled = Sampled {
+                start,
+                end,
+                first_time: times[0],
+                last_time: times[times.len() - 1],
+                gap_count: times.len() - 1,
+                began: None,
+                first: 0.0,
+                gain: 0.0,
+            };
+            Edges::new(&sampled, kind)
+        });
+        Some(SingleRate { is_counter: kind.is_counter(), edges })
+    }
+
+    #[inline]
+    fn of(&self, values: &[f64]) -> f64 {
+        let (Some(edges), Some(first), Some(last)) = (&self.edges, values.first(), values.last()) else {
+            return ABSENT;
+        };
+        let mut gain = last - first;
+        if self.is_counter {
+            for pair in values.windows(2) {
+                if pair[1] < pair[0] {
+                    gain += pair[0];
+                }
+            }
+        }
+        gain * edges.factor(*first, gain)
+    }
+}
+
 fn place(answer: Answer, step: usize, step_count: usize, row: &mut Row) {
     match answer.value {
         None => {}
@@ -255,24 +386,21 @@ fn place(answer: Answer, step: usize, step_count: usize, row: &mut Row) {
 /// Fills `row` with the values of a smoothed instant selector.
 pub fn smoothed(
     samples: Samples<'_>,
-    selector: &Selector,
-    steps: Steps,
-    lookback: i64,
-    span: Span,
+    at: &Smoothing<'_>,
+    scratch: &mut Scratch,
     name: &dyn Fn() -> String,
     row: &mut Row,
     notes: &mut Annotations,
-    scratch: &mut Scratch,
 ) {
     let s = scratch.live(samples);
-    for (step, at) in steps.times().enumerate() {
-        let end = selector.reference(at);
-        let (first, last) = (end.saturating_sub(lookback), end.saturating_add(lookback));
+    for (step, t) in at.steps.times().enumerate() {
+        let end = at.selector.reference(t);
+        let (first, last) = (end.saturating_sub(at.lookback), end.saturating_add(at.lookback));
         let floats = s.times.partition_point(|t| *t <= first)..s.times.partition_point(|t| *t <= last);
         let histograms = s.histograms.partition_point(|h| h.time <= first)
             ..s.histograms.partition_point(|h| h.time <= last);
         let window = Window {
-            at,
+            at: t,
             start: first,
             end: last,
             times: &s.times[floats.clone()],
@@ -283,9 +411,18 @@ pub fn smoothed(
             modifier: Modifier::Smoothed,
         };
         let answer = smooth_instant(&window, end);
-        range_notes(answer.notes, &[], step, name, span, notes);
-        place(answer, step, steps.count, row);
+        range_notes(answer.notes, &[], step, name, at.span, notes);
+        place(answer, step, at.steps.count, row);
     }
+}
+
+/// A smoothed instant selector.
+pub struct Smoothing<'a> {
+    pub selector: &'a Selector,
+    pub steps: Steps,
+    pub lookback: i64,
+    /// Where notes point to.
+    pub span: Span,
 }
 
 /// Errors: a parameter is out of bounds.
@@ -364,6 +501,50 @@ pub fn range_notes(
                 notes.invalid_quantile(q, span);
             }
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use compute::range::NoHistograms;
+
+    #[test]
+    fn a_single_rate_is_the_rate_of_its_window_to_the_bit() {
+        let mut x = 7u64;
+        let mut chance = move |n: u64| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            x % n
+        };
+        for _ in 0..2000 {
+            let (mut t, mut v) = (chance(20_000) as i64, chance(1000) as f64 / 8.0);
+            let (mut times, mut values) = (Vec::new(), Vec::new());
+            for _ in 0..chance(6) {
+                times.push(t);
+                values.push(v);
+                t += 1 + chance(30_000) as i64;
+                v = if chance(5) == 0 { chance(10) as f64 } else { v + chance(100) as f64 / 3.0 };
+            }
+            let (start, end) = (-1, t + chance(10_000) as i64);
+            let window = Window::<NoHistograms> {
+                at: end,
+                start,
+                end,
+                times: &times,
+                values: &values,
+                starts: &[],
+                histograms: &[],
+                histogram_starts: false,
+                modifier: Modifier::Plain,
+            };
+            for f in [RangeFunction::Rate, RangeFunction::Increase, RangeFunction::Delta] {
+                let want = f.eval(&window).value.and_then(|v| v.float()).unwrap_or(ABSENT);
+                let have = SingleRate::new(f, &times, start, end).expect("a rate").of(&values);
+                assert_eq!(have.to_bits(), want.to_bits(), "{f:?} of {values:?} at {times:?}");
+            }
         }
     }
 }

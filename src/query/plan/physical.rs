@@ -196,14 +196,40 @@ fn call<'a>(node: &'a Node, function: Function, args: &'a [Node]) -> Option<Foun
 /// Functions whose every output element comes from one input element.
 pub fn is_elementwise(function: Function) -> bool {
     use Function::*;
-    match function {
-        Abs | Acos | Acosh | Asin | Asinh | Atan | Atanh | Ceil | Clamp | ClampMax | ClampMin | Cos
-        | Cosh | Deg | Exp | Floor | Ln | Log10 | Log2 | Rad | Round | Sgn | Sin | Sinh | Sqrt | Tan
-        | Tanh => true,
-        DayOfMonth | DayOfWeek | DayOfYear | DaysInMonth | Hour | Minute | Month | Year => true,
-        HistogramAvg | HistogramCount | HistogramStddev | HistogramStdvar | HistogramSum => true,
-        _ => false,
-    }
+    let of_float = matches!(
+        function,
+        Abs | Acos
+            | Acosh
+            | Asin
+            | Asinh
+            | Atan
+            | Atanh
+            | Ceil
+            | Clamp
+            | ClampMax
+            | ClampMin
+            | Cos
+            | Cosh
+            | Deg
+            | Exp
+            | Floor
+            | Ln
+            | Log10
+            | Log2
+            | Rad
+            | Round
+            | Sgn
+            | Sin
+            | Sinh
+            | Sqrt
+            | Tan
+            | Tanh
+    );
+    let of_date =
+        matches!(function, DayOfMonth | DayOfWeek | DayOfYear | DaysInMonth | Hour | Minute | Month | Year);
+    let of_histogram =
+        matches!(function, HistogramAvg | HistogramCount | HistogramStddev | HistogramStdvar | HistogramSum);
+    of_float || of_date || of_histogram
 }
 
 /// Whether an aggregation over `found` may run on the shards and still find every duplicate that Prometheus would

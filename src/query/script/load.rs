@@ -146,13 +146,16 @@ fn load_series(data: &mut Local, load: &Load, series: &LoadSeries) -> Result<(),
     Ok(())
 }
 
+/// Puts a sample where it belongs in its histogram.
+type SetPart = Box<dyn Fn(&mut ClassicHistogram, f64)>;
+
 /// Turns classic histograms into native ones with custom bounds, named without suffix.
 fn load_custom_buckets(data: &mut Local, load: &Load) -> Result<(), String> {
     let mut found: BTreeMap<Labels, BTreeMap<Timestamp, ClassicHistogram>> = BTreeMap::new();
     for series in &load.series {
         let name = series.labels.value_or_empty(METRIC_NAME);
         let Some(part) = classic_part(name) else { continue };
-        let (base, set): (&str, Box<dyn Fn(&mut ClassicHistogram, f64)>) = match part {
+        let (base, set): (&str, SetPart) = match part {
             ClassicPart::Bucket(base) => {
                 let Ok(bound) = series.labels.value_or_empty("le").parse::<f64>() else { continue };
                 (base, Box::new(move |h, v| drop(h.set_bucket(bound, v))))

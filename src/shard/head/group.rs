@@ -151,6 +151,18 @@ impl Group {
         }
     }
 
+    /// The newest row, if it is a full one within these times: its time, and by slot what it has (a slot whose value
+    /// does not repeat has none). `None` says nothing: rows must be read.
+    pub(in crate::shard) fn newest_row(
+        &self,
+        mint: Timestamp,
+        maxt: Timestamp,
+    ) -> Option<(Timestamp, &[f64])> {
+        let is_full = self.open.last_row().is_some_and(|r| !r.is_partial);
+        let is_inside = (mint..=maxt).contains(&self.last_time);
+        (is_full && is_inside).then_some((self.last_time, self.last.as_slice()))
+    }
+
     /// Samples that a full row holds, staleness markers not counted.
     pub(in crate::shard) fn present_count(&self) -> usize {
         self.present_count
@@ -381,6 +393,25 @@ mod tests {
                 assert_eq!(bits(&a), bits(&b), "{slots:?} from {mint} to {maxt}");
             }
         }
+    }
+
+    #[test]
+    fn the_newest_full_row_says_what_reading_says() {
+        let mut g = Group::default();
+        for s in 0..3 {
+            g.bind(s, SeriesId(s));
+        }
+        row(&mut g, 10, false, &[(0, 1.0), (1, 5.0)]);
+        row(&mut g, 20, true, &[(2, 9.0)]);
+        assert!(g.newest_row(0, 100).is_none(), "a partial row does not say what the others have");
+        row(&mut g, 30, false, &[(0, STALE_NAN)]);
+        assert!(g.newest_row(31, 100).is_none() && g.newest_row(0, 29).is_none());
+        let (time, values) = g.newest_row(0, 30).unwrap();
+        assert_eq!(time, 30);
+        let have: Vec<bool> = values.iter().map(|v| repeats(*v)).collect();
+        assert_eq!(have, [false, true, true]);
+        assert_eq!(values[1..], [5.0, 9.0]);
+        check(&g, &[0, 1, 2], 30, 30, &[&[(30, STALE_NAN)], &[(30, 5.0)], &[(30, 9.0)]]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use model::{SeriesId, Timestamp};
 use crate::shard::record::{RowEntry, SourceId};
 use crate::shard::select::{Batch, BatchSeries, HistogramPoint, Selection};
 use group::{Columns, GROUP_SLOTS_MAX, Group, SEAL_ROWS};
-use row::{ABSENT, is_absent};
+use row::{ABSENT, is_absent, repeats};
 use side::{Refusal, SideBuffer};
 use window::Sealer;
 
@@ -211,6 +211,7 @@ impl Head {
             maxt,
             placed: Vec::with_capacity(ids.size_hint().0),
             scattered: Vec::new(),
+            newest_only: false,
             placed_read: 0,
             scattered_read: 0,
         };
@@ -249,6 +250,15 @@ impl Head {
     fn read_placed(&self, s: &mut Selection, columns: &mut Columns, batch: &mut Batch) {
         let group_id = s.placed[s.placed_read].0;
         let group = &self.groups[group_id as usize];
+        if s.newest_only
+            && let Some((time, values)) = group.newest_row(s.mint, s.maxt)
+        {
+            let run = s.placed[s.placed_read..].iter().take_while(|p| p.0 == group_id);
+            let run = &s.placed[s.placed_read..s.placed_read + run.count()];
+            push_newest(time, values, run, batch);
+            s.placed_read += run.len();
+            return;
+        }
         let rows = group.row_count().max(1);
         let most = (BATCH_SAMPLES_MAX / rows).max(16);
         let run: Vec<(u32, SeriesId)> = s.placed[s.placed_read..]
@@ -303,6 +313,27 @@ impl Head {
         };
         if !series.times.is_empty() || !series.histograms.is_empty() {
             batch.series.push(series);
+        }
+    }
+}
+
+/// The samples of one row, which all have its time.
+fn push_newest(time: Timestamp, values: &[f64], run: &[(u32, u32, SeriesId)], batch: &mut Batch) {
+    let at = batch.times.len() as u32;
+    batch.times.push(time);
+    for (_, slot, id) in run {
+        let v = values[*slot as usize];
+        if repeats(v) {
+            let from = batch.values.len() as u32;
+            batch.values.push(v);
+            let values = from..from + 1;
+            batch.series.push(BatchSeries {
+                id: *id,
+                times: at..at + 1,
+                values,
+                starts: 0..0,
+                histograms: 0..0,
+            });
         }
     }
 }

@@ -1,0 +1,159 @@
+//! The engine as a whole: answers that do not depend on the number of shards, and queries that end before they do.
+
+use futures_lite::future::block_on;
+use futures_lite::{FutureExt, future};
+use model::Labels;
+
+use crate::query::Error;
+use crate::query::engine::{Answer, Engine, Options, Request, When};
+use crate::query::merge::Local;
+use crate::query::value::{SampleValue, Value};
+
+/// 400 counters with resets, a value each 15 s for 20 minutes.
+fn data(shard_count: usize) -> Local {
+    let mut local = Local::new(shard_count);
+    let mut x = 88_172_645_463_325_252_u64;
+    let mut chance = move |n: u64| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x % n
+    };
+    for i in 0..400u64 {
+        let labels = Labels::from_pairs([
+            ("__name__", if i % 2 == 0 { "a_total" } else { "b_total" }),
+            ("i", &(i / 2).to_string()),
+            ("g", &format!("g{}", i % 5)),
+        ]);
+        let mut v = chance(1_000_000) as f64 / 7.0;
+        for t in 0..80 {
+            v = if chance(50) == 0 { chance(100) as f64 / 3.0 } else { v + chance(10_000) as f64 / 11.0 };
+            local.owner(&labels).append_float(&labels, t * 15_000, 0, v).unwrap();
+        }
+    }
+    local
+}
+
+fn ask(engine: &Engine, local: &Local, text: &str, when: When) -> Result<Answer, Error> {
+    block_on(engine.run(Request::new(text, when), local))
+}
+
+/// An answer with every bit of it.
+fn bits(value: &Value) -> String {
+    let float = |v: f64| format!("{:016x}", v.to_bits());
+    match value {
+        Value::Scalar(t, v) => format!("{t} {}", float(*v)),
+        Value::String(t, s) => format!("{t} {s}"),
+        Value::Vector(elements) => elements
+            .iter()
+            .map(|e| match &e.value {
+                SampleValue::Float(v) => format!("{} {}\n", e.labels, float(*v)),
+                SampleValue::Histogram(h) => format!("{} {h}\n", e.labels),
+            })
+            .collect(),
+        Value::Matrix(series) => series
+            .iter()
+            .map(|s| {
+                let floats: Vec<String> =
+                    s.floats.iter().map(|(t, v)| format!("{t}:{}", float(*v))).collect();
+                format!("{} {}\n", s.labels, floats.join(" "))
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn the_number_of_shards_does_not_change_a_bit() {
+    let engine = Engine::new(Options { language: promql::Options::ALL, ..Options::default() });
+    let shards: Vec<Local> = [1, 2, 3, 7].into_iter().map(data).collect();
+    let instant = When::Instant(1_000_000);
+    let range = When::Range { start: 300_000, end: 1_200_000, step: 60_000 };
+    for text in [
+        "a_total",
+        "sum(a_total)",
+        "sum by (g) (rate(a_total[1m]))",
+        "avg by (g) (a_total / 3)",
+        "stddev by (g) (a_total)",
+        "stdvar(rate({__name__=~\"a_total|b_total\"}[2m]))",
+        "quantile by (g) (0.37, a_total)",
+        "topk(3, a_total)",
+        "bottomk by (g) (2, floor(a_total / 100000))",
+        "limitk(5, a_total)",
+        "limit_ratio(0.3, a_total)",
+        "count_values(\"v\", floor(a_total / 100000))",
+        "min by (g) (a_total) + on (g) max by (g) (b_total)",
+        "a_total - on (i) group_left (g) b_total",
+        "sum without (i) (a_total) or b_total",
+        "max_over_time(sum by (g) (rate(a_total[1m]))[5m:30s])",
+        "absent(nothing{g=\"x\"})",
+        "count({__name__!=\"\"})",
+        "sort_desc(sum by (g) (a_total))",
+        "label_replace(a_total, \"g\", \"$1\", \"i\", \"(.).*\")",
+    ] {
+        for when in [instant, range] {
+            let of = |l: &Local| {
+                bits(&ask(&engine, l, text, when).unwrap_or_else(|e| panic!("{text}: {e}")).value)
+            };
+            let one = of(&shards[0]);
+            assert!(!one.is_empty(), "{text}");
+            for (l, n) in shards[1..].iter().zip([2, 3, 7]) {
+                assert_eq!(one, of(l), "{text} on {n} shards");
+            }
+        }
+    }
+}
+
+#[test]
+fn names_dropped_at_once_collide_at_once() {
+    let engine = Engine::new(Options::default());
+    let mut local = Local::new(2);
+    for name in ["x", "y"] {
+        let labels = Labels::from_pairs([("__name__", name), ("l", "1")]);
+        local.owner(&labels).append_float(&labels, 0, 0, 1.0).unwrap();
+    }
+    for text in
+        ["abs({l=\"1\"})", "sum(abs({l=\"1\"}))", "rate({l=\"1\"}[1m]) or last_over_time({l=\"1\"}[1m]) * 2"]
+    {
+        let error = ask(&engine, &local, text, When::Instant(1000)).unwrap_err();
+        assert_eq!(error.to_string(), "vector cannot contain metrics with the same labelset", "{text}");
+    }
+}
+
+#[test]
+fn a_query_that_may_not_go_on_says_why() {
+    let local = data(2);
+    let check = |options: Options, text: &str, when: When, expect: &str| {
+        let error = ask(&Engine::new(options), &local, text, when).unwrap_err();
+        assert_eq!(error.to_string(), expect, "{text}");
+    };
+    let small = Options { samples_max: 100, ..Options::default() };
+    let now = When::Instant(600_000);
+    let range = When::Range { start: 0, end: 600_000, step: 1000 };
+    let too_many = "query processing would load too many samples into memory in query execution";
+    check(small, "a_total", now, too_many);
+    check(small, "vector(1)", range, too_many);
+    check(small, "a_total{i=\"1\"}[1h:1s]", now, too_many);
+    let root = "invalid expression type \"range vector\" for range query, must be Scalar or instant Vector";
+    check(Options::default(), "a_total[5m]", range, root);
+    let canceled = Request::new("sum(a_total)", now);
+    canceled.token.cancel();
+    let error = block_on(Engine::new(Options::default()).run(canceled, &local)).unwrap_err();
+    assert_eq!(error, Error::Canceled("expression evaluation"));
+}
+
+#[test]
+fn a_query_waits_for_its_turn_and_may_be_ended_while_it_waits() {
+    let engine = Engine::new(Options { concurrent_max: 0, ..Options::default() });
+    let local = Local::new(1);
+    let run = engine.run(Request::new("1", When::Instant(0)), &local);
+    let end = async {
+        future::yield_now().await;
+        let listed = engine.list();
+        assert!(listed.len() == 1 && listed[0].is_waiting);
+        assert!(engine.cancel(listed[0].id) && !engine.cancel(99));
+        future::pending().await
+    };
+    let result = block_on(run.or(end));
+    assert_eq!(result.unwrap_err(), Error::Canceled("query queue"));
+    assert!(engine.list().is_empty());
+}
