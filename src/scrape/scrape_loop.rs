@@ -9,8 +9,8 @@ use futures_lite::future::or;
 use model::Timestamp;
 
 use crate::config::ScrapeConfig;
-use crate::rt::gate::Signal;
 use crate::rt::Moment;
+use crate::rt::gate::Signal;
 use crate::scrape::client::Client;
 use crate::scrape::content::Form;
 use crate::scrape::intake::{Counts, Intake};
