@@ -4,6 +4,7 @@ mod api;
 mod house;
 mod machine;
 mod peers;
+mod recovery;
 mod scrape;
 mod stress;
 mod target;
