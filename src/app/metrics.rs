@@ -275,6 +275,9 @@ fn scrapes(p: &mut Page, shards: &[ShardFigures]) {
     p.single("systole_targets", "gauge", "Targets that are scraped.", sum(shards, |s| s.targets));
 }
 
+/// Name, kind, help, and how a shard's value is found.
+type Family<T> = (&'static str, &'static str, &'static str, fn(&T) -> f64);
+
 fn per_shard(p: &mut Page, name: &str, kind: &str, help: &str, values: impl Iterator<Item = f64>) {
     p.family(name, kind, help);
     for (i, v) in values.enumerate() {
@@ -283,7 +286,7 @@ fn per_shard(p: &mut Page, name: &str, kind: &str, help: &str, values: impl Iter
 }
 
 fn shards(p: &mut Page, shards: &[ShardFigures], readings: &[ShardReading]) {
-    let figures: [(&str, &str, &str, fn(&ShardFigures) -> f64); 10] = [
+    let figures: [Family<ShardFigures>; 10] = [
         ("systole_shard_series", "gauge", "Series of the shard.", |s| s.series as f64),
         ("systole_shard_groups", "gauge", "Groups of the shard.", |s| s.groups as f64),
         ("systole_shard_head_bytes", "gauge", "Bytes of rows and windows in memory.", |s| {
@@ -308,7 +311,7 @@ fn shards(p: &mut Page, shards: &[ShardFigures], readings: &[ShardReading]) {
     for (name, kind, help, f) in figures {
         per_shard(p, name, kind, help, shards.iter().map(f));
     }
-    let readings_of: [(&str, &str, &str, fn(&ShardReading) -> f64); 8] = [
+    let readings_of: [Family<ShardReading>; 8] = [
         ("systole_shard_busy_seconds_total", "counter", "Time the shard worked.", |r| r.busy_seconds),
         ("systole_shard_cpu_seconds_total", "counter", "CPU time of the shard's thread.", |r| r.cpu_seconds),
         ("systole_shard_beats_total", "counter", "Beats of the pulse.", |r| r.beats as f64),
