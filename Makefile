@@ -38,3 +38,10 @@ docs:
 
 bench: setup
 	$(CARGO) bench --locked --workspace
+
+# A small S1, Q1, O1 and W1 beside the peers, in under three minutes; the report is target/bench-smoke.html.
+bench-smoke: setup
+	$(CARGO) build --release --locked -p systole -p systole-loadgen
+	./target/release/systole-loadgen peers
+	./target/release/systole-loadgen smoke --systems ours=./target/release/systole,prometheus,victoriametrics \
+	  --json target/bench-smoke.json --html target/bench-smoke.html

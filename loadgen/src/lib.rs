@@ -100,7 +100,7 @@ struct ReportArgs {
     /// Write the report as one self-contained HTML file.
     #[arg(long)]
     html: Option<PathBuf>,
-    /// Folder for the systems' data and logs; data is removed afterwards, logs stay.
+    /// Folder for the systems' data and logs; data is removed afterwards, logs stay. Without it, a temporary one.
     #[arg(long)]
     work: Option<PathBuf>,
 }
@@ -294,6 +294,9 @@ fn finish(args: &ReportArgs, runs: Vec<Value>) -> Result<ExitCode, Error> {
         std::fs::write(path, html::render(&report)).context(|| path.display().to_string())?;
     }
     print!("{}", report::text(&report));
+    if args.work.is_none() {
+        let _ = std::fs::remove_dir_all(work_folder(args));
+    }
     Ok(ExitCode::from(if report::complaints(&report).is_empty() { 0 } else { 4 }))
 }
 

@@ -64,6 +64,8 @@ pub fn parse_specs(text: &str) -> Result<Vec<Spec>, Error> {
                 hint: "`systole-loadgen peers` fetches the peers; ours is named by ours=PATH".into(),
             })?,
         };
+        // Systems run in a folder of their own, where a relative path would mean another file.
+        let binary = binary.canonicalize().unwrap_or(binary);
         let name = if name == "vm" { "victoriametrics" } else { name };
         if specs.iter().any(|s| s.name == name) {
             return Err(Error::Usage(format!("{name} is named twice: call the second ours-b, for instance")));
@@ -179,7 +181,19 @@ impl System {
             Kind::VictoriaMetrics => format!("-httpListenAddr={}", self.address),
             Kind::Prometheus | Kind::Ours => format!("--web.listen-address={}", self.address),
         };
-        flags.iter().map(|f| f.to_string()).chain([listen]).collect()
+        let known = self.known_flags();
+        let is_known =
+            |f: &&&str| known.as_ref().is_none_or(|k| k.contains(f.split('=').next().unwrap_or("")));
+        flags.iter().filter(is_known).map(|f| f.to_string()).chain([listen]).collect()
+    }
+
+    /// The help text of a build of ours, which may not have grown every flag of Prometheus; peers have theirs all.
+    fn known_flags(&self) -> Option<String> {
+        if self.spec.kind != Kind::Ours {
+            return None;
+        }
+        let output = Command::new(&self.spec.binary).arg("--help").output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).into())
     }
 
     fn ready_path(&self) -> &'static str {

@@ -87,14 +87,14 @@ fn active(j: &mut Json, t: &ActiveTarget, external_host: &str) {
     });
 }
 
-/// A target on this machine's loopback is named by the host that the outside knows.
+/// A target on this machine's loopback is named by the host that the outside knows; this server by its port, too.
 fn global_url(url: &str, external_host: &str) -> String {
+    let external_name = external_host.rsplit_once(':').map_or(external_host, |(name, _)| name);
     for local in ["localhost", "127.0.0.1", "[::1]"] {
         let Some((scheme, rest)) = url.split_once("://") else { continue };
-        if let Some(after) = rest.strip_prefix(local)
-            && after.starts_with([':', '/', '?'])
-        {
-            return format!("{scheme}://{external_host}{after}");
+        // Without a port the address is left as it is.
+        if let Some(after) = rest.strip_prefix(local).filter(|a| a.starts_with(':')) {
+            return format!("{scheme}://{external_name}{after}");
         }
     }
     url.to_owned()
@@ -122,8 +122,9 @@ mod tests {
             ("http://127.0.0.1:9090/metrics?x=1", "http://box:9090/metrics?x=1"),
             ("http://localhost.example:1/m", "http://localhost.example:1/m"),
             ("http://10.0.0.1:1/m", "http://10.0.0.1:1/m"),
+            ("http://localhost/m", "http://localhost/m"),
         ] {
-            assert_eq!(global_url(url, "box"), want);
+            assert_eq!(global_url(url, "box:9090"), want);
         }
     }
 }

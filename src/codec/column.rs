@@ -59,6 +59,8 @@ pub(crate) const PATCHED: u16 = 1 << 3;
 pub(crate) const WIDTH_64: u16 = 63;
 /// Residuals are unpacked, patched and expanded in stack blocks of this many: 4 KiB, a tenth of L1.
 const BLOCK: usize = 512;
+/// The same for columns of up to so many values.
+const SMALL_BLOCK: usize = 128;
 
 /// A column whose head is read and whose lengths are checked.
 #[derive(Clone, Debug)]
@@ -189,6 +191,13 @@ impl<'a> Column<'a> {
         mut patches: Patches<'_>,
         out: &mut [u64],
     ) -> Result<(), Error> {
+        // PERF: in place, for a block beside it would have to be zeroed first (a tenth of the time).
+        if sink != Sink::Ulp {
+            isa.unpack(self.packed, self.width, out);
+            patches.apply(0, out)?;
+            isa.decode(shape, sink, Source::Out, ramp, out);
+            return patches.finish();
+        }
         let mut block = [0u64; BLOCK];
         for (idx, part) in out.chunks_mut(BLOCK).enumerate() {
             let words = &mut block[..part.len()];
@@ -201,14 +210,28 @@ impl<'a> Column<'a> {
     }
 
     fn decode_sparse(&self, isa: Isa, sink: Sink, out: &mut [u64]) -> Result<(), Error> {
-        // Room for a block of changes that begins inside a group of eight, and for the kernel to
-        // read eight words at any of them.
-        let mut changes = [0u64; BLOCK + 16];
-        let mut deltas = [0u64; BLOCK];
+        // PERF: the buffer of changes is zeroed for each column, so it should not be larger than that.
+        if out.len() <= SMALL_BLOCK {
+            self.decode_sparse_imp::<SMALL_BLOCK, { SMALL_BLOCK + 16 }>(isa, sink, out)
+        } else {
+            self.decode_sparse_imp::<BLOCK, { BLOCK + 16 }>(isa, sink, out)
+        }
+    }
+
+    /// `ROOM` is for a block of changes that begins inside a group of eight, and for the kernel to
+    /// read eight words at any of them.
+    fn decode_sparse_imp<const SLOTS: usize, const ROOM: usize>(
+        &self,
+        isa: Isa,
+        sink: Sink,
+        out: &mut [u64],
+    ) -> Result<(), Error> {
+        const { assert!(ROOM == SLOTS + 16 && SLOTS.is_multiple_of(8)) };
+        let mut changes = [0u64; ROOM];
         let mut patches = self.patches;
         let mut ramp = Ramp { value: self.base, delta: 0, step: 0, shift: 0 };
         let mut changed = 0;
-        for (part, bitmap) in out.chunks_mut(BLOCK).zip(self.bitmap.chunks(BLOCK / 8)) {
+        for (part, bitmap) in out.chunks_mut(SLOTS).zip(self.bitmap.chunks(SLOTS / 8)) {
             let count: usize = bitmap.iter().map(|b| b.count_ones() as usize).sum();
             let aligned = changed / 8 * 8;
             let ahead = changed - aligned;
@@ -220,9 +243,15 @@ impl<'a> Column<'a> {
             for word in words {
                 *word = (self.step as u64).wrapping_add(*word << self.shift);
             }
-            let deltas = &mut deltas[..part.len()];
-            isa.expand(bitmap, &changes[ahead..], deltas);
-            ramp = isa.decode(Shape::Delta, sink, Source::Words(deltas), ramp, part);
+            if sink == Sink::Ulp {
+                let mut deltas = [0u64; SLOTS];
+                let deltas = &mut deltas[..part.len()];
+                isa.expand(bitmap, &changes[ahead..], deltas);
+                ramp = isa.decode(Shape::Delta, sink, Source::Words(deltas), ramp, part);
+            } else {
+                isa.expand(bitmap, &changes[ahead..], part);
+                ramp = isa.decode(Shape::Delta, sink, Source::Out, ramp, part);
+            }
             changed += count;
         }
         patches.map_or(Ok(()), |patches| patches.finish())

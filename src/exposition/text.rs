@@ -699,7 +699,9 @@ mod tests {
             Ok(events) => {
                 for e in events {
                     out.push(match e {
-                        Event::Help { name, text: t } => format!("help {} \"{}\"", text(name), unescape_help(t)),
+                        Event::Help { name, text: t } => {
+                            format!("help {} \"{}\"", text(name), unescape_help(t))
+                        }
                         Event::Type { name, kind } => format!("type {} {}", text(name), kind.as_str()),
                         Event::Comment(t) => format!("comment {}", text(t)),
                         Event::Sample(s) => match s.timestamp {
@@ -734,7 +736,10 @@ mod tests {
     fn comments_are_help_type_or_nothing() {
         check("# HELP a A summary.\n# \tTYPE a summary\n", "help a \"A summary.\"; type a summary");
         check("# HELP nohelp1\n# HELP nohelp2 \n", "help nohelp1 \"\"; help nohelp2 \"\"");
-        check("# Hrandom\n#\n#HELP x y\n# HELP\n", "comment # Hrandom; comment #; comment #HELP x y; comment # HELP");
+        check(
+            "# Hrandom\n#\n#HELP x y\n# HELP\n",
+            "comment # Hrandom; comment #; comment #HELP x y; comment # HELP",
+        );
         check("# HELP a \\\\ \\n \\q", "help a \"\\ \n \\q\"");
         check("# TYPE a untyped", "type a unknown");
         check("# HELP \"a.b\" x\n# TYPE \"a.b\" gauge", "help a.b \"x\"; type a.b gauge");
@@ -785,7 +790,10 @@ mod tests {
         check("foo 1{\n", &got("expected timestamp or new record", "{", "INVALID", "foo 1{"));
         check("# TYPE #\n#EOF\n", &got("expected metric name after TYPE", "#", "INVALID", "# TYPE #"));
         check("# HELP #\n#EOF\n", &got("expected metric name after HELP", "#", "INVALID", "# HELP #"));
-        check("a{b=\0\"s\"} 1\n", &got("expected label value", "\0", "INVALID", "a{b=\0").replace("\\u0000", "\\x00"));
+        check(
+            "a{b=\0\"s\"} 1\n",
+            &got("expected label value", "\0", "INVALID", "a{b=\0").replace("\\u0000", "\\x00"),
+        );
         check("a{b=\"\0", &got("expected label value", "\"\0\n", "INVALID", "a{b=\"\0\n"));
         check("a{b\0=\"h\"}\t1", &got("expected equal", "\0", "INVALID", "a{b\0"));
         check("a\0{b=\"ddd\"} 1", &got(value, "\0", "INVALID", "a\0"));
@@ -797,8 +805,14 @@ mod tests {
 
     #[test]
     fn errors_without_a_token_quote_the_line() {
-        check("a{\u{7f}=\"foo\"} 1", "error: expected label name, got \"\\x7f\" (\"INVALID\") while parsing: \"a{\\x7f\"");
-        check(b"a{\xff=\"foo\"} 1", "error: expected label name, got \"\\xff\" (\"INVALID\") while parsing: \"a{\\xff\"");
+        check(
+            "a{\u{7f}=\"foo\"} 1",
+            "error: expected label name, got \"\\x7f\" (\"INVALID\") while parsing: \"a{\\x7f\"",
+        );
+        check(
+            b"a{\xff=\"foo\"} 1",
+            "error: expected label name, got \"\\xff\" (\"INVALID\") while parsing: \"a{\\xff\"",
+        );
         check(b"a{b=\"\xff\"} 1\n", "error: invalid UTF-8 label value: \"\\\"\\xff\\\"\"");
         let float = "strconv.ParseFloat: parsing";
         check("a true\n", &format!("error: {float} \"true\": invalid syntax while parsing: \"a true\""));

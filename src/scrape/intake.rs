@@ -217,7 +217,7 @@ impl Intake {
 
     fn end_stamped(&self, appender: &mut Appender, entry: Entry, at: Timestamp) {
         if self.config.track_timestamps_staleness {
-            appender.append_at(&self.source, entry.slot(), at, 0, STALE_NAN);
+            appender.append_at(entry.slot(), at, 0, STALE_NAN);
         }
     }
 
@@ -341,6 +341,9 @@ impl Intake {
     /// Goes on under another configuration: series keep their place where both name them alike.
     pub fn reconfigure(&mut self, config: Arc<ScrapeConfig>) {
         let old = std::mem::replace(&mut self.config, config);
+        if old.honor_timestamps != self.config.honor_timestamps {
+            self.restamp();
+        }
         if !names_differently(&old, &self.config) {
             return;
         }
@@ -365,6 +368,21 @@ impl Intake {
         if old.extra_scrape_metrics != self.config.extra_scrape_metrics {
             let keep = NAMES.len().min(self.report.len());
             self.ending.extend(self.report.drain(keep..).filter(|(_, is_in_row)| *is_in_row).map(|(s, _)| s));
+        }
+    }
+
+    /// Samples with timestamps of their own move to the row or out of it: all is told again.
+    fn restamp(&mut self) {
+        self.must_tell_all = true;
+        if !self.config.honor_timestamps {
+            return;
+        }
+        for sample in self.cache.stamped() {
+            let Some(entry) = self.entries.get_mut(sample.slot as usize) else { continue };
+            if entry.state == State::InRow {
+                self.ending.push(entry.slot());
+                entry.state = State::Idle;
+            }
         }
     }
 }
@@ -446,7 +464,7 @@ impl Row<'_> {
         if entry.state == State::Idle {
             entry.state = State::Stamped;
         }
-        self.appender.append_at(self.source, entry.slot(), timestamp, 0, value);
+        self.appender.append_at(entry.slot(), timestamp, 0, value);
     }
 
     fn leave(&mut self, slot: u32) {

@@ -274,3 +274,22 @@ fn keys_that_come_and_go_do_not_litter_for_ever() {
     assert!(w.intake.defined < 10_000, "{} slots", w.intake.defined);
     assert_eq!(w.samples("up").split(' ').count(), 30);
 }
+
+#[test]
+fn timestamps_of_their_own_come_and_go_with_the_configuration() {
+    let with = |honors: bool| {
+        let mut c = config();
+        c.honor_timestamps = honors;
+        Arc::new(c)
+    };
+    let mut w = World::new(config());
+    w.scrape(Some("a 1 3\nb 1\n"));
+    w.intake.reconfigure(with(false));
+    w.scrape(Some("a 1 3\nb 1\n"));
+    assert_eq!((w.samples("a"), w.samples("b")), ("3=1 20=1".into(), "10=1 20=1".into()));
+    w.intake.reconfigure(with(true));
+    w.scrape(Some("a 1 25\nb 1\n"));
+    w.scrape(Some("a 1 35\nb 1\n"));
+    assert_eq!(w.samples("b"), "10=1 20=1 30=1 40=1");
+    assert_eq!(w.samples("a"), "3=1 20=1 25=1 30=stale 35=1");
+}

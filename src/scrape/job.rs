@@ -36,7 +36,7 @@ impl Job {
         let mut seen = HashSet::new();
         for group in groups {
             for (i, found) in group.targets.iter().enumerate() {
-                match Target::new(&job.config, found, &group.labels) {
+                match Target::judge(&job.config, found, &group.labels) {
                     Ok(Verdict::Scrape(t)) if seen.insert(t.identity) => job.targets.push(Arc::new(*t)),
                     Ok(Verdict::Scrape(_)) => {}
                     Ok(Verdict::Dropped(labels)) => job.drop_target(labels),
@@ -73,7 +73,7 @@ mod tests {
             source: "0".into(),
         };
         let mut c = config();
-        let job = Job::new(Arc::new(c.clone()), &[group.clone()]);
+        let job = Job::new(Arc::new(c.clone()), std::slice::from_ref(&group));
         assert_eq!(job.targets.len(), 2);
         assert_eq!(job.failures, ["instance 3 in group 0: \"x/y\" is not a valid hostname"]);
         assert_eq!(job.limit_error, None);

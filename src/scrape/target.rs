@@ -52,7 +52,7 @@ pub enum Verdict {
 
 impl Target {
     /// Applies the job's rules to a target found; an error names what makes it unusable.
-    pub fn new(config: &ScrapeConfig, found: &Labels, group: &Labels) -> Result<Verdict, String> {
+    pub fn judge(config: &ScrapeConfig, found: &Labels, group: &Labels) -> Result<Verdict, String> {
         let mut labels = discovered(config, found, group);
         let before = labels.build();
         if !relabel::apply(&config.relabel, &mut labels) {
@@ -255,7 +255,7 @@ pub(crate) mod tests {
 
     pub(crate) fn target(config: &ScrapeConfig, labels: &[(&str, &str)]) -> Target {
         let found = Labels::from_pairs(labels.iter().copied());
-        match Target::new(config, &found, &Labels::empty()) {
+        match Target::judge(config, &found, &Labels::empty()) {
             Ok(Verdict::Scrape(t)) => *t,
             other => panic!("{other:?}"),
         }
@@ -294,7 +294,7 @@ pub(crate) mod tests {
     fn unusable_targets_say_why() {
         let check = |labels: &[(&str, &str)], want: &str| {
             let found = Labels::from_pairs(labels.iter().copied());
-            let got = Target::new(&config(), &found, &Labels::empty());
+            let got = Target::judge(&config(), &found, &Labels::empty());
             assert_eq!(got, Err(want.to_owned()));
         };
         check(&[("a", "b")], "no address");
@@ -334,7 +334,7 @@ pub(crate) mod tests {
         ]
         .into();
         let found = Labels::from_pairs([("__address__", "h"), ("off", "1")]);
-        assert!(matches!(Target::new(&c, &found, &Labels::empty()), Ok(Verdict::Dropped(_))));
+        assert!(matches!(Target::judge(&c, &found, &Labels::empty()), Ok(Verdict::Dropped(_))));
         assert_eq!(target(&c, &[("__address__", "h")]).url, "https://h/metrics");
     }
 }

@@ -52,14 +52,26 @@ pub struct Appender {
     shards: Vec<Pending>,
 }
 
+/// A batch is cut at this size: it must fit a shard's tail many times over, however large its page was.
+const BATCH_BYTES: usize = 256 << 10;
+
 #[derive(Default)]
 struct Pending {
-    /// Entries that go before the row: definitions. Afterwards the whole batch.
-    entries: Vec<u8>,
-    /// Entries that go behind it: samples with their own time.
-    floats: Vec<u8>,
+    /// Batches, one behind the other: definitions, then rows, then samples with their own time.
+    bytes: Vec<u8>,
+    /// Where each batch begins.
+    begins: Vec<usize>,
+    floats: Vec<OwnTime>,
     named: Vec<(u32, f64)>,
     is_unsorted: bool,
+}
+
+/// A sample with a time of its own.
+struct OwnTime {
+    slot: u32,
+    time: Timestamp,
+    start: Timestamp,
+    value: f64,
 }
 
 impl Appender {
@@ -74,8 +86,7 @@ impl Appender {
         let index = source.shards[at].slot_count;
         source.shards[at].slot_count += 1;
         let pending = &mut self.shards[at];
-        pending.open(source.id);
-        record::push_define(&mut pending.entries, index, labels);
+        record::push_define(pending.entries(source.id), index, labels);
         Slot { shard, index }
     }
 
@@ -100,10 +111,9 @@ impl Appender {
     }
 
     /// A sample with a time of its own; it takes no part in the row.
-    pub fn append_at(&mut self, source: &Source, slot: Slot, time: Timestamp, start: Timestamp, value: f64) {
+    pub fn append_at(&mut self, slot: Slot, time: Timestamp, start: Timestamp, value: f64) {
         let pending = &mut self.shards[usize::from(slot.shard.0)];
-        pending.open(source.id);
-        record::push_float(&mut pending.floats, slot.index, time, start, value);
+        pending.floats.push(OwnTime { slot: slot.index, time, start, value });
     }
 
     /// Forgets the row being written.
@@ -112,12 +122,10 @@ impl Appender {
     }
 
     /// Sends what goes beside rows (definitions, samples with their own time) without a row.
-    pub fn flush(&mut self, mut deliver: impl FnMut(ShardId, &[u8])) {
+    pub fn flush(&mut self, source: &Source, mut deliver: impl FnMut(ShardId, &[u8])) {
         for (i, pending) in self.shards.iter_mut().enumerate() {
-            if !pending.entries.is_empty() {
-                pending.entries.append(&mut pending.floats);
-                deliver(ShardId(i as u16), &pending.entries);
-            }
+            pending.push_floats(source.id);
+            pending.deliver(|batch| deliver(ShardId(i as u16), batch));
             pending.clear();
         }
     }
@@ -138,9 +146,8 @@ impl Appender {
         }
         source.last_time = time;
         for (i, pending) in self.shards.iter_mut().enumerate() {
-            if pending.finish(source.id, source.shards[i], time) {
-                deliver(ShardId(i as u16), &pending.entries);
-            }
+            pending.finish(source.id, source.shards[i], time);
+            pending.deliver(|batch| deliver(ShardId(i as u16), batch));
             pending.clear();
         }
         true
@@ -148,50 +155,66 @@ impl Appender {
 }
 
 impl Pending {
-    fn open(&mut self, source: SourceId) {
-        if self.entries.is_empty() {
-            record::begin(&mut self.entries, source);
+    /// The batch being written, a new one where the last has its size.
+    fn entries(&mut self, source: SourceId) -> &mut Vec<u8> {
+        let is_full = self.begins.last().is_none_or(|b| self.bytes.len() - b >= BATCH_BYTES);
+        if is_full {
+            self.begins.push(self.bytes.len());
+            record::begin(&mut self.bytes, source);
         }
+        &mut self.bytes
     }
 
     fn clear(&mut self) {
-        self.entries.clear();
+        self.bytes.clear();
+        self.begins.clear();
         self.floats.clear();
         self.named.clear();
         self.is_unsorted = false;
     }
 
-    /// Writes the batch into `entries`; false when the shard has no part in this row.
-    fn finish(&mut self, source: SourceId, shard: SourceShard, time: Timestamp) -> bool {
-        let has_row = shard.present_count > 0 || !self.named.is_empty();
-        if !has_row && self.entries.is_empty() {
-            return false;
+    fn deliver(&self, mut f: impl FnMut(&[u8])) {
+        for (i, begin) in self.begins.iter().enumerate() {
+            let end = self.begins.get(i + 1).copied().unwrap_or(self.bytes.len());
+            f(&self.bytes[*begin..end]);
         }
-        self.open(source);
+    }
+
+    /// Writes the row, if the shard has a part in it, and what goes behind.
+    fn finish(&mut self, source: SourceId, shard: SourceShard, time: Timestamp) {
         if self.is_unsorted {
             // Stable, so that of two values for one slot the first one written stays.
             self.named.sort_by_key(|n| n.0);
             self.named.dedup_by_key(|n| n.0);
         }
-        if has_row {
-            self.push_rows(shard.slot_count, time);
+        if shard.present_count > 0 || !self.named.is_empty() {
+            self.push_rows(source, shard.slot_count, time);
         }
-        self.entries.extend_from_slice(&self.floats);
-        true
+        self.push_floats(source);
+    }
+
+    fn push_floats(&mut self, source: SourceId) {
+        let floats = std::mem::take(&mut self.floats);
+        for f in &floats {
+            record::push_float(self.entries(source), f.slot, f.time, f.start, f.value);
+        }
+        self.floats = floats;
     }
 
     /// One row for each group of the source on this shard, named values or not: the row carries the time.
-    fn push_rows(&mut self, slot_count: u32, time: Timestamp) {
-        let mut rest = self.named.as_mut_slice();
+    fn push_rows(&mut self, source: SourceId, slot_count: u32, time: Timestamp) {
+        let mut named = std::mem::take(&mut self.named);
+        let mut rest = named.as_mut_slice();
         for base in (0..slot_count).step_by(GROUP_SLOTS_MAX as usize) {
             let here = rest.partition_point(|n| n.0 < base + GROUP_SLOTS_MAX);
             let (part, after) = rest.split_at_mut(here);
             for n in part.iter_mut() {
                 n.0 -= base;
             }
-            record::push_row(&mut self.entries, base, time, false, part);
+            record::push_row(self.entries(source), base, time, false, part);
             rest = after;
         }
+        self.named = named;
     }
 }
 
@@ -249,7 +272,7 @@ mod tests {
         appender.end(&mut source, slots[5]);
         assert!(commit(&mut shards, &mut appender, &mut source, 200));
         assert!(!commit(&mut shards, &mut appender, &mut source, 200));
-        appender.append_at(&source, slots[6], 250, 0, 7.0);
+        appender.append_at(slots[6], 250, 0, 7.0);
         assert!(commit(&mut shards, &mut appender, &mut source, 300));
         check(&shards, "m0", &[(100, Some(0.0)), (200, Some(0.5)), (300, Some(0.5))]);
         check(&shards, "m19999", &[(100, Some(19999.0)), (200, Some(0.5)), (300, Some(0.5))]);

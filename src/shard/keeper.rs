@@ -5,6 +5,7 @@
 //! gathered, else after a while.
 
 use std::cell::{Cell, Ref, RefCell};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -101,6 +102,15 @@ pub struct Recovered {
     pub damage: Vec<Damage>,
 }
 
+struct Waiting {
+    generation: u64,
+    batch: Vec<u8>,
+}
+
+/// Bytes that may wait for room in one shard's tail: the labels of about two million new series. Beyond it batches
+/// are refused and counted.
+const WAITING_BYTES_MAX: usize = 512 << 20;
+
 pub struct Keeper {
     shard: RefCell<Shard>,
     pending: RefCell<Pending>,
@@ -109,7 +119,15 @@ pub struct Keeper {
     /// One count for all shards. It rises when one of them refuses a batch, and when it takes samples again: rows
     /// say only what changed, so sources of an older generation cannot go on.
     generation: Arc<AtomicU64>,
-    durable_sequence: Cell<u64>,
+    /// Batches that wait for room in the tail, in order. A start defines millions of series within a second or
+    /// two, faster than any disk takes their labels.
+    waiting: RefCell<VecDeque<Waiting>>,
+    waiting_bytes: Cell<usize>,
+    /// Batches taken so far; those pushed to the tail; those of the frame being written; those durable.
+    taken: Cell<u64>,
+    pushed: Cell<u64>,
+    committing: Cell<u64>,
+    durable_batches: Cell<u64>,
     waiter_count: Cell<usize>,
     /// Something to commit, or somebody waits.
     due: Signal,
@@ -172,7 +190,12 @@ impl Keeper {
             log: RefCell::new(Some(log)),
             state: RefCell::new(LogState::Writing),
             generation,
-            durable_sequence: Cell::new(sequence - 1),
+            waiting: RefCell::default(),
+            waiting_bytes: Cell::new(0),
+            taken: Cell::new(0),
+            pushed: Cell::new(0),
+            committing: Cell::new(0),
+            durable_batches: Cell::new(0),
             waiter_count: Cell::new(0),
             due: Signal::new(),
             durable: Signal::new(),
@@ -212,11 +235,26 @@ impl Keeper {
         if generation != self.generation() {
             return Err(Refused::OldGeneration { have: self.generation(), given: generation });
         }
-        let mut pending = self.pending.borrow_mut();
-        if let Err(full) = pending.check_room(batch.len()) {
-            self.begin_generation();
-            return Err(full.into());
+        let has_room = self.pending.borrow().check_room(batch.len());
+        if self.waiting_bytes.get() == 0 && has_room.is_ok() {
+            let applied = self.push(batch)?;
+            self.taken.set(self.taken.get() + 1);
+            return Ok(applied);
         }
+        if self.waiting_bytes.get() + batch.len() > WAITING_BYTES_MAX {
+            self.begin_generation();
+            let pending_bytes = self.waiting_bytes.get();
+            return Err(pending::Full { pending_bytes }.into());
+        }
+        self.waiting.borrow_mut().push_back(Waiting { generation, batch: batch.to_vec() });
+        self.waiting_bytes.set(self.waiting_bytes.get() + batch.len());
+        self.taken.set(self.taken.get() + 1);
+        self.due.notify();
+        Ok(Applied::default())
+    }
+
+    /// Memory and tail in one turn; there is room.
+    fn push(&self, batch: &[u8]) -> Result<Applied, Refused> {
         let applied = match self.shard.borrow_mut().apply(batch) {
             Ok(applied) => applied,
             Err(e) => {
@@ -224,13 +262,32 @@ impl Keeper {
                 return Err(e.into());
             }
         };
+        let mut pending = self.pending.borrow_mut();
         let was_empty = pending.open_bytes() == 0;
         pending.push(batch);
+        self.pushed.set(self.pushed.get() + 1);
         if was_empty || pending.open_bytes() >= COMMIT_BYTES {
             self.due.notify();
         }
         self.probe.note_applied(&applied);
         Ok(applied)
+    }
+
+    /// Takes what waited, as far as there is room now.
+    fn push_waiting(&self) {
+        loop {
+            let has_room = |w: &Waiting| self.pending.borrow().check_room(w.batch.len()).is_ok();
+            if !self.waiting.borrow().front().is_some_and(has_room) {
+                return;
+            }
+            let Some(next) = self.waiting.borrow_mut().pop_front() else { return };
+            self.waiting_bytes.set(self.waiting_bytes.get() - next.batch.len());
+            let is_current = next.generation == self.generation();
+            if !is_current || self.push(&next.batch).is_err() {
+                self.probe.refused_batches.set(self.probe.refused_batches.get() + 1);
+                self.pushed.set(self.pushed.get() + 1);
+            }
+        }
     }
 
     /// Rows say only what changed, so after one was lost its source cannot go on: all sources begin anew.
@@ -240,13 +297,13 @@ impl Keeper {
 
     /// Returns when everything appended so far is durable, or says why it will not be.
     pub async fn durable(&self) -> Result<(), Refused> {
-        let sequence = self.pending.borrow().last_used_sequence();
+        let taken = self.taken.get();
         self.waiter_count.set(self.waiter_count.get() + 1);
         self.due.notify();
         let failed = || !matches!(&*self.state.borrow(), LogState::Writing);
-        self.durable.wait_until(|| self.durable_sequence.get() >= sequence || failed()).await;
+        self.durable.wait_until(|| self.durable_batches.get() >= taken || failed()).await;
         self.waiter_count.set(self.waiter_count.get() - 1);
-        if self.durable_sequence.get() >= sequence {
+        if self.durable_batches.get() >= taken {
             return Ok(());
         }
         match &*self.state.borrow() {
@@ -279,6 +336,7 @@ impl Keeper {
         let is_urgent = || {
             let pending = self.pending.borrow();
             pending.committing().is_some()
+                || self.waiting_bytes.get() > 0
                 || pending.open_bytes() >= COMMIT_BYTES
                 || (self.waiter_count.get() > 0 && pending.open_bytes() > 0)
         };
@@ -291,7 +349,10 @@ impl Keeper {
         if matches!(&*self.state.borrow(), LogState::Failed(_)) {
             return;
         }
-        self.pending.borrow_mut().begin_commit();
+        if self.pending.borrow_mut().begin_commit() {
+            self.committing.set(self.pushed.get());
+            self.push_waiting();
+        }
         let Some((sequence, length)) = self.pending.borrow().committing() else { return };
         let Some(mut log) = self.log.take() else { return };
         let started = pulse.now();
@@ -299,15 +360,15 @@ impl Keeper {
         let result = log.write_frame(sequence, length, fill).await;
         self.log.replace(Some(log));
         match result {
-            Ok(()) => self.committed(sequence, length, started, pulse.now()),
+            Ok(()) => self.committed(length, started, pulse.now()),
             Err(e) => self.commit_failed(&e),
         }
         self.durable.notify();
     }
 
-    fn committed(&self, sequence: u64, length: usize, started: Moment, now: Moment) {
+    fn committed(&self, length: usize, started: Moment, now: Moment) {
         self.pending.borrow_mut().finish_commit();
-        self.durable_sequence.set(sequence);
+        self.durable_batches.set(self.committing.get());
         self.probe.note_commit(length, now.since(started));
         if matches!(&*self.state.borrow(), LogState::DiskFull(_)) {
             tracing::info!("the disk has room again: the shard takes samples");

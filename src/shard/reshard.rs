@@ -169,7 +169,7 @@ impl Dealer {
                 }
                 Entry::Float { slot, time, start, value } => {
                     if let Some(new) = dealt.slot(slot) {
-                        appender.append_at(&dealt.source, new, time, start, value);
+                        appender.append_at(new, time, start, value);
                     }
                 }
                 Entry::Histogram { .. } => {}
@@ -182,7 +182,7 @@ impl Dealer {
             Some(time) => {
                 appender.commit(&mut dealt.source, time, deliver);
             }
-            None => appender.flush(deliver),
+            None => appender.flush(&dealt.source, deliver),
         }
         self.writers.iter_mut().for_each(|w| {
             // A segment's worth of frames stays in memory at most: replay hands over batches, not turns.
@@ -253,7 +253,7 @@ impl Dealt {
         let Some(new) = self.slot(slot) else { return };
         let was_present = std::mem::replace(&mut self.is_present[slot as usize], !is_partial && !is_stale(v));
         match (is_partial, is_stale(v), was_present) {
-            (true, ..) => appender.append_at(&self.source, new, time, 0, v),
+            (true, ..) => appender.append_at(new, time, 0, v),
             (false, true, true) => appender.end(&mut self.source, new),
             (false, false, false) => appender.begin(&mut self.source, new, v),
             _ => appender.set(new, v),

@@ -1,5 +1,11 @@
 //! The integration tests: one binary, one link. The real program, real sockets, the house rules.
 
+mod api;
+mod house;
 mod machine;
+mod peers;
+mod recovery;
+mod scrape;
 mod stress;
+mod target;
 mod tidy;

@@ -267,6 +267,10 @@ fn finish(plan: &Plan, system: &mut System, mut run: Value, told: &[Told]) -> Re
     let found = ask(r#"count({__name__=~"rw_metric_.+"})"#)?;
     let got = ask(r#"sum({__name__=~"rw_metric_.+"})"#)?;
     let mut complaints: Vec<String> = told.iter().filter_map(|t| t.failure.clone()).collect();
+    let refused = run["write"]["refused"].as_u64().unwrap_or(0);
+    if refused > 0 {
+        complaints.push(format!("{refused} writes refused"));
+    }
     if found != series as f64 {
         complaints.push(format!("{found} series found, {series} were acknowledged"));
     }

@@ -14,6 +14,7 @@ const INT: u8 = 0;
 const DECIMAL: u8 = 1;
 const ORDERED: u8 = 2;
 const ULP: u8 = 3;
+const WHOLE: u8 = 4;
 
 /// Bytes that a load of a group of eight may touch: the last pair begins at byte 48 at most.
 const REACH_MAX: usize = 64;
@@ -81,6 +82,7 @@ pub(super) unsafe fn decode(
     unsafe {
         match sink {
             Sink::Int => by_shape::<INT>(shape, source, power, ramp, out),
+            Sink::Decimal(0) => by_shape::<WHOLE>(shape, source, power, ramp, out),
             Sink::Decimal(_) => by_shape::<DECIMAL>(shape, source, power, ramp, out),
             Sink::Ordered => by_shape::<ORDERED>(shape, source, power, ramp, out),
             Sink::Ulp => by_shape::<ULP>(shape, source, power, ramp, out),
@@ -98,16 +100,18 @@ unsafe fn by_shape<const SINK: u8>(
     ramp: Ramp,
     out: &mut [u64],
 ) -> Ramp {
+    let (out, count) = (out.as_mut_ptr(), out.len());
     let (bytes, length, width) = match source {
         Source::Packed { bytes, width } => (bytes.as_ptr(), bytes.len(), width),
         Source::Words(words) => (words.as_ptr().cast::<u8>(), words.len() * 8, 64),
+        Source::Out => (out.cast_const().cast::<u8>(), count * 8, 64),
     };
     // SAFETY: words are packed values of 64 bits on a little-endian machine; the rest is promised.
     unsafe {
         match shape {
-            Shape::Line => run::<LINE, SINK>(bytes, length, width, power, ramp, out),
-            Shape::Delta => run::<DELTA, SINK>(bytes, length, width, power, ramp, out),
-            Shape::Delta2 => run::<DELTA2, SINK>(bytes, length, width, power, ramp, out),
+            Shape::Line => run::<LINE, SINK>(Packed { bytes, length, width }, power, ramp, out, count),
+            Shape::Delta => run::<DELTA, SINK>(Packed { bytes, length, width }, power, ramp, out, count),
+            Shape::Delta2 => run::<DELTA2, SINK>(Packed { bytes, length, width }, power, ramp, out, count),
         }
     }
 }
@@ -165,33 +169,41 @@ impl Sums {
     }
 }
 
-/// # Safety
-/// As [`decode`]; `bytes` are `length` long and begin with the packed residuals.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn run<const SHAPE: u8, const SINK: u8>(
+/// Where the packed residuals lie.
+#[derive(Clone, Copy)]
+struct Packed {
     bytes: *const u8,
+    /// Bytes that can be read.
     length: usize,
     width: u32,
+}
+
+/// # Safety
+/// As [`decode`]; `packed` holds `count` residuals, `out` has room for as many words. Both may be the
+/// same memory if the width is 64: each group is read before it is written.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn run<const SHAPE: u8, const SINK: u8>(
+    packed: Packed,
     power: f64,
     mut ramp: Ramp,
-    out: &mut [u64],
+    out: *mut u64,
+    count: usize,
 ) -> Ramp {
+    let Packed { bytes, length, width } = packed;
     let unpack = &UNPACK[width as usize];
     let mut sums = Sums::new::<SHAPE>(ramp);
     let power = _mm256_set1_pd(power);
     let inverse = _mm256_div_pd(_mm256_set1_pd(1.0), power);
-    let group_bytes = width as usize;
     let reach = unpack.offsets[3] + 16;
-    let count = out.len();
-    let last_idx = count.wrapping_sub(1) % 8;
-    for (group, words) in out.chunks_mut(8).enumerate() {
-        let first = group * group_bytes;
+    let rest = count % 8;
+    for group in 0..count.div_ceil(8) {
+        let first = group * width as usize;
         let mut near_end = [0u8; REACH_MAX];
         let mut from = bytes.wrapping_add(first);
         if first + reach > length {
-            let rest = length.saturating_sub(first).min(REACH_MAX);
-            // SAFETY: `rest` bytes lie between `first` and `length`, and the array has room.
-            unsafe { std::ptr::copy_nonoverlapping(from, near_end.as_mut_ptr(), rest) };
+            let left = length.saturating_sub(first).min(REACH_MAX);
+            // SAFETY: `left` bytes lie between `first` and `length`, and the array has room.
+            unsafe { std::ptr::copy_nonoverlapping(from, near_end.as_mut_ptr(), left) };
             from = near_end.as_ptr();
         }
         // SAFETY: `reach` bytes can be read at `from`: checked against `length`, or the array's.
@@ -199,22 +211,27 @@ unsafe fn run<const SHAPE: u8, const SINK: u8>(
         let low = sums.next::<SHAPE>(low);
         let deltas_low = sums.deltas;
         let high = sums.next::<SHAPE>(high);
-        if let Ok(words) = <&mut [u64; 8]>::try_from(&mut *words) {
-            store::<SINK>(words, low, high, power, inverse);
+        let place = out.wrapping_add(group * 8);
+        if group < count / 8 {
+            // SAFETY: a whole group: eight words lie in `out` from here.
+            unsafe { store::<SINK>(place, low, high, power, inverse) };
             continue;
         }
         let mut all = [0u64; 8];
-        all[..words.len()].copy_from_slice(words);
-        store::<SINK>(&mut all, low, high, power, inverse);
-        words.copy_from_slice(&all[..words.len()]);
+        // SAFETY: the last `rest` words lie in `out` from here, and the array has eight.
+        unsafe {
+            std::ptr::copy_nonoverlapping(place, all.as_mut_ptr(), rest);
+            store::<SINK>(all.as_mut_ptr(), low, high, power, inverse);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), place, rest);
+        }
         if SHAPE != LINE {
-            ramp.value = lane(low, high, last_idx);
-            ramp.delta = lane(deltas_low, sums.deltas, last_idx);
+            ramp.value = lane(low, high, rest - 1);
+            ramp.delta = lane(deltas_low, sums.deltas, rest - 1);
         }
     }
     if SHAPE == LINE {
         ramp.value = ramp.value.wrapping_add(ramp.step.wrapping_mul(count as i64));
-    } else if last_idx == 7 && count > 0 {
+    } else if rest == 0 && count > 0 {
         ramp.value = lane(sums.value, sums.value, 7);
         ramp.delta = lane(sums.delta, sums.delta, 7);
     }
@@ -240,17 +257,19 @@ unsafe fn split(unpack: &Unpack, bytes: *const u8, pair: usize) -> __m256i {
     }
 }
 
+/// # Safety
+/// Eight words lie at `words`.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn store<const SINK: u8>(
-    words: &mut [u64; 8],
+unsafe fn store<const SINK: u8>(
+    words: *mut u64,
     low: __m256i,
     high: __m256i,
     power: __m256d,
     inverse: __m256d,
 ) {
-    let place = words.as_mut_ptr().cast::<__m256i>();
-    // SAFETY: the array is two vectors long.
+    let place = words.cast::<__m256i>();
+    // SAFETY: eight words are two vectors.
     unsafe {
         let (mut near_low, mut near_high) = (low, high);
         if SINK == ULP {
@@ -273,6 +292,7 @@ fn finish<const SINK: u8>(values: __m256i, near: __m256i, power: __m256d, invers
             let remainder = _mm256_fnmadd_pd(quotient, power, n);
             _mm256_castpd_si256(_mm256_fmadd_pd(remainder, inverse, quotient))
         }
+        WHOLE => _mm256_castpd_si256(double_of_int(values)),
         ORDERED => order(values),
         ULP => order(_mm256_add_epi64(order(near), values)),
         _ => values,

@@ -15,6 +15,7 @@ const INT: u8 = 0;
 const DECIMAL: u8 = 1;
 const ORDERED: u8 = 2;
 const ULP: u8 = 3;
+const WHOLE: u8 = 4;
 
 /// Decodes `out.len()` values.
 ///
@@ -36,6 +37,7 @@ pub(super) unsafe fn decode(
     unsafe {
         match sink {
             Sink::Int => by_shape::<INT>(shape, source, power, ramp, out),
+            Sink::Decimal(0) => by_shape::<WHOLE>(shape, source, power, ramp, out),
             Sink::Decimal(_) => by_shape::<DECIMAL>(shape, source, power, ramp, out),
             Sink::Ordered => by_shape::<ORDERED>(shape, source, power, ramp, out),
             Sink::Ulp => by_shape::<ULP>(shape, source, power, ramp, out),
@@ -53,16 +55,18 @@ unsafe fn by_shape<const SINK: u8>(
     ramp: Ramp,
     out: &mut [u64],
 ) -> Ramp {
+    let (out, count) = (out.as_mut_ptr(), out.len());
     let (bytes, width) = match source {
         Source::Packed { bytes, width } => (bytes.as_ptr(), width),
         Source::Words(words) => (words.as_ptr().cast::<u8>(), 64),
+        Source::Out => (out.cast_const().cast::<u8>(), 64),
     };
     // SAFETY: words are packed values of 64 bits on a little-endian machine; the rest is promised.
     unsafe {
         match shape {
-            Shape::Line => run::<LINE, SINK>(bytes, width, power, ramp, out),
-            Shape::Delta => run::<DELTA, SINK>(bytes, width, power, ramp, out),
-            Shape::Delta2 => run::<DELTA2, SINK>(bytes, width, power, ramp, out),
+            Shape::Line => run::<LINE, SINK>(bytes, width, power, ramp, out, count),
+            Shape::Delta => run::<DELTA, SINK>(bytes, width, power, ramp, out, count),
+            Shape::Delta2 => run::<DELTA2, SINK>(bytes, width, power, ramp, out, count),
         }
     }
 }
@@ -155,20 +159,21 @@ impl Sums {
 }
 
 /// # Safety
-/// As [`decode`]; `bytes` are the packed residuals.
+/// As [`decode`]; `bytes` are the packed residuals, `out` has room for `count` words. Both may be the
+/// same memory if `width` is 64: each group is read before it is written.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vbmi")]
 unsafe fn run<const SHAPE: u8, const SINK: u8>(
     bytes: *const u8,
     width: u32,
     power: f64,
     mut ramp: Ramp,
-    out: &mut [u64],
+    out: *mut u64,
+    count: usize,
 ) -> Ramp {
     let unpack = Unpack::new(width);
     let mut sums = Sums::new::<SHAPE>(ramp);
     let power = _mm512_set1_pd(power);
     let inverse = _mm512_div_pd(_mm512_set1_pd(1.0), power);
-    let count = out.len();
     let full = count / 8;
     let group_bytes = width as usize;
     let load = low_bits(group_bytes);
@@ -178,7 +183,7 @@ unsafe fn run<const SHAPE: u8, const SINK: u8>(
         unsafe {
             let packed = load_bytes(load, bytes.add(group * group_bytes));
             let values = sums.next::<SHAPE>(unpack.split(packed));
-            let place = out.as_mut_ptr().add(group * 8).cast();
+            let place = out.add(group * 8).cast();
             let near = if SINK == ULP { _mm512_loadu_si512(place) } else { values };
             _mm512_storeu_si512(place, finish::<SINK>(values, near, power, inverse));
         }
@@ -197,7 +202,7 @@ unsafe fn run<const SHAPE: u8, const SINK: u8>(
         unsafe {
             let packed = load_bytes(load, bytes.add(full * group_bytes));
             let values = sums.next::<SHAPE>(unpack.split(packed));
-            let place = out.as_mut_ptr().add(full * 8).cast();
+            let place = out.add(full * 8).cast();
             let near = if SINK == ULP { _mm512_maskz_loadu_epi64(store, place) } else { values };
             _mm512_mask_storeu_epi64(place, store, finish::<SINK>(values, near, power, inverse));
             if SHAPE != LINE {
@@ -228,6 +233,7 @@ unsafe fn load_bytes(mask: u64, bytes: *const u8) -> __m512i {
 fn finish<const SINK: u8>(values: __m512i, near: __m512i, power: __m512d, inverse: __m512d) -> __m512i {
     match SINK {
         DECIMAL => _mm512_castpd_si512(divide(_mm512_cvtepi64_pd(values), power, inverse)),
+        WHOLE => _mm512_castpd_si512(_mm512_cvtepi64_pd(values)),
         ORDERED => order(values),
         ULP => order(_mm512_add_epi64(order(near), values)),
         _ => values,

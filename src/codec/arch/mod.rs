@@ -70,8 +70,14 @@ pub(crate) struct Ramp {
 /// Residuals, packed (at least as many as are asked for) or not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source<'a> {
-    Packed { bytes: &'a [u8], width: u32 },
+    Packed {
+        bytes: &'a [u8],
+        width: u32,
+    },
     Words(&'a [u64]),
+    /// Plain words that lie where the values will: a pass in place. Not for [`Sink::Ulp`], which finds
+    /// something else there.
+    Out,
 }
 
 impl Source<'_> {
@@ -84,6 +90,7 @@ impl Source<'_> {
                 assert!(bytes.len() >= needed, "{} bytes of {needed}", bytes.len());
             }
             Source::Words(words) => assert!(words.len() >= count, "{} words of {count}", words.len()),
+            Source::Out => {}
         }
     }
 }
@@ -238,16 +245,18 @@ mod tests {
             let bytes: Vec<u8> =
                 (0..crate::bitpack::packed_bytes(count, width)).map(|_| chance.next() as u8).collect();
             let words: Vec<u64> = (0..count).map(|_| chance.next() >> chance.below(64)).collect();
-            let source = match round % 2 {
+            let source = match round % 3 {
                 0 => Source::Packed { bytes: &bytes, width },
-                _ => Source::Words(&words),
+                1 => Source::Words(&words),
+                _ => Source::Out,
             };
             let mut small = || (chance.next() >> chance.below(64)) as i64;
             let mut ramp = Ramp { value: small(), delta: small(), step: small(), shift: 0 };
             ramp.shift = chance.below(64) as u32;
             let before: Vec<u64> = (0..count).map(|_| chance.next()).collect();
             for shape in [Shape::Line, Shape::Delta, Shape::Delta2] {
-                for sink in [Sink::Int, Sink::Decimal(chance.below(23) as u8), Sink::Ordered, Sink::Ulp] {
+                let decimal = Sink::Decimal(chance.below(23) as u8);
+                for sink in [Sink::Int, decimal, Sink::Decimal(0), Sink::Ordered, Sink::Ulp] {
                     let mut expect = before.clone();
                     let mut end = scalar::decode(shape, sink, source, ramp, &mut expect);
                     if shape == Shape::Delta {

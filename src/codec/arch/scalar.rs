@@ -5,9 +5,12 @@ use crate::bitpack::value_at;
 
 pub(super) fn decode(shape: Shape, sink: Sink, source: Source<'_>, ramp: Ramp, out: &mut [u64]) -> Ramp {
     match source {
-        Source::Packed { width: 0, .. } => decode_from(shape, sink, |_| 0, ramp, out),
-        Source::Packed { bytes, width } => decode_from(shape, sink, |i| value_at(bytes, width, i), ramp, out),
-        Source::Words(words) => decode_from(shape, sink, |i| words[i], ramp, out),
+        Source::Packed { width: 0, .. } => decode_from(shape, sink, |_, _| 0, ramp, out),
+        Source::Packed { bytes, width } => {
+            decode_from(shape, sink, |i, _| value_at(bytes, width, i), ramp, out)
+        }
+        Source::Words(words) => decode_from(shape, sink, |i, _| words[i], ramp, out),
+        Source::Out => decode_from(shape, sink, |_, word| word, ramp, out),
     }
 }
 
@@ -15,7 +18,7 @@ pub(super) fn decode(shape: Shape, sink: Sink, source: Source<'_>, ramp: Ramp, o
 fn decode_from(
     shape: Shape,
     sink: Sink,
-    residual: impl Fn(usize) -> u64,
+    residual: impl Fn(usize, u64) -> u64,
     ramp: Ramp,
     out: &mut [u64],
 ) -> Ramp {
@@ -35,13 +38,13 @@ fn decode_from(
 #[inline(always)]
 fn run(
     shape: Shape,
-    residual: impl Fn(usize) -> u64,
+    residual: impl Fn(usize, u64) -> u64,
     mut ramp: Ramp,
     out: &mut [u64],
     finish: impl Fn(i64, u64) -> u64,
 ) -> Ramp {
     for (idx, slot) in out.iter_mut().enumerate() {
-        let shifted = (residual(idx) << ramp.shift) as i64;
+        let shifted = (residual(idx, *slot) << ramp.shift) as i64;
         let value = match shape {
             Shape::Line => {
                 let value = ramp.value.wrapping_add(shifted);

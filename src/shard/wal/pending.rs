@@ -81,11 +81,6 @@ impl Pending {
         self.sequence
     }
 
-    /// The newest frame that holds anything: what to wait for to have all of it durable.
-    pub fn last_used_sequence(&self) -> u64 {
-        if self.open_length > 0 { self.sequence } else { self.sequence - 1 }
-    }
-
     /// Whether a batch of `len` bytes fits now.
     pub fn check_room(&self, len: usize) -> Result<(), Full> {
         if self.open_length + RECORD_HEADER_BYTES + len > self.half_bytes {
