@@ -3,6 +3,7 @@
 mod api;
 mod house;
 mod machine;
+mod parity;
 mod peers;
 mod recovery;
 mod scrape;
