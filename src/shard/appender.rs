@@ -106,6 +106,20 @@ impl Appender {
         record::push_float(&mut pending.floats, slot.index, time, start, value);
     }
 
+    /// A native histogram, as remote write carries it and `exposition::remote_histogram` accepted it.
+    pub fn append_histogram_at(
+        &mut self,
+        source: &Source,
+        slot: Slot,
+        time: Timestamp,
+        start: Timestamp,
+        message: &[u8],
+    ) {
+        let pending = &mut self.shards[usize::from(slot.shard.0)];
+        pending.open(source.id);
+        record::push_histogram(&mut pending.floats, slot.index, time, start, message);
+    }
+
     /// Forgets the row being written.
     pub fn clear(&mut self) {
         self.shards.iter_mut().for_each(Pending::clear);
