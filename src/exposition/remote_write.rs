@@ -264,6 +264,8 @@ pub struct SeriesReader {
     pub metadata_refs: [u32; 2],
     /// Labels that do not lie side by side, put together.
     joined: Vec<u8>,
+    /// Where the labels at the message's beginning end.
+    labels_end: usize,
 }
 
 impl SeriesReader {
@@ -278,16 +280,22 @@ impl SeriesReader {
         self.joined.clear();
     }
 
-    /// Reads a 1.0 series; returns the bytes of its label fields: see [`read_pairs`].
+    /// The label fields of the 1.0 series read last, which was `message`: see [`read_pairs`].
     #[inline]
-    pub fn read_v1<'s>(&'s mut self, message: &'s [u8]) -> Result<&'s [u8], Malformed> {
+    pub fn labels_v1<'s>(&'s self, message: &'s [u8]) -> &'s [u8] {
+        if self.joined.is_empty() { &message[..self.labels_end] } else { &self.joined }
+    }
+
+    /// Reads a 1.0 series.
+    #[inline]
+    pub fn read_v1(&mut self, message: &[u8]) -> Result<(), Malformed> {
         self.clear();
         let mut cursor = Cursor::new(message);
         while message.get(cursor.at) == Some(&0x0a) {
             cursor.at += 1;
             cursor.sized()?;
         }
-        let labels = &message[..cursor.at];
+        self.labels_end = cursor.at;
         while cursor.at < message.len() {
             let field_at = cursor.at;
             let Some((field, wire)) = cursor.field("TimeSeries")? else { break };
@@ -296,7 +304,7 @@ impl SeriesReader {
                     expect(wire, BYTES, "Labels")?;
                     cursor.sized()?;
                     if self.joined.is_empty() {
-                        self.joined.extend_from_slice(labels);
+                        self.joined.extend_from_slice(&message[..self.labels_end]);
                     }
                     self.joined.extend_from_slice(&message[field_at..cursor.at]);
                 }
@@ -318,7 +326,7 @@ impl SeriesReader {
                 _ => cursor.skip(wire)?,
             }
         }
-        Ok(if self.joined.is_empty() { labels } else { &self.joined })
+        Ok(())
     }
 
     /// Reads a 2.0 series; its labels are in [`SeriesReader::label_refs`].

@@ -103,7 +103,7 @@ impl Shard {
         };
         match result {
             Ok(n) => applied.sample_count += n,
-            Err(head::Error::Refused(Refusal::OutOfOrder | Refusal::OutOfBounds)) => {
+            Err(head::Error::Refused(Refusal::OutOfOrder | Refusal::OutOfBounds | Refusal::TooFar)) => {
                 applied.out_of_order += 1;
             }
             Err(head::Error::Refused(Refusal::Duplicate)) => applied.duplicate += 1,

@@ -5,6 +5,7 @@
 //! a group, so that they share rows ever after. Nothing here waits; the log and the disk are the caller's.
 
 use hashbrown::HashMap;
+use model::float_text::format_g;
 use model::{Labels, SeriesId, Timestamp};
 
 use crate::shard::Shard;
@@ -35,7 +36,8 @@ pub struct GivenHistogram {
 /// Marks a slot that is not known yet. Slots stay below: see [`Stream::slot_of`].
 pub const FRESH: u32 = 1 << 31;
 
-const NOWHERE: u32 = u32::MAX;
+/// The slot of a series that has none.
+pub const NOWHERE: u32 = u32::MAX;
 
 /// A batch is closed at this size: a few thousand samples are one turn of the shard, about 100 us.
 const BATCH_BYTES: usize = 64 << 10;
@@ -55,6 +57,20 @@ pub struct Fault {
     pub time: Timestamp,
     pub value: f64,
     pub newest: Option<Newest>,
+}
+
+impl std::fmt::Display for Fault {
+    /// Prometheus's text.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.refusal)?;
+        let (Refusal::Duplicate, Some(newest)) = (self.refusal, self.newest) else { return Ok(()) };
+        let new = format_g(self.value);
+        write!(f, " {}; overrides not allowed: ", self.time)?;
+        match newest.value {
+            Some(v) => write!(f, "existing {}, new value {new}", format_g(v)),
+            None => write!(f, "existing is a histogram, new value {new}"),
+        }
+    }
 }
 
 pub struct Stream {
@@ -128,22 +144,26 @@ impl Stream {
         self.slots.get(id.0 as usize).copied().filter(|s| *s != NOWHERE)
     }
 
-    /// Finds or makes the slots of a request's new series, `(labels, time of the first sample)` each; what is made
-    /// is defined in `batches`. `None`: no slot is left, take none of the request.
+    /// Finds or makes the slots of a request's new series, `(labels, time of the first sample)` each, none for those
+    /// of which nothing is taken; what is made is defined in `batches`. `None`: no slot is left, take nothing.
     pub fn resolve<'a>(
         &mut self,
         shard: &Shard,
-        series: impl Iterator<Item = (&'a Labels, Timestamp)>,
+        series: impl Iterator<Item = Option<&'a (Labels, Timestamp)>>,
         batches: &mut Batches,
     ) -> Option<Fresh> {
         let mut fresh = Fresh::default();
         batches.clear();
         self.run = None;
-        for (labels, time) in series {
+        for one in series {
+            let Some((labels, time)) = one else {
+                fresh.slots.push(NOWHERE);
+                continue;
+            };
             let known = shard.index().find(labels).and_then(|id| self.known_slot(id));
             let slot = match known {
                 Some(slot) => slot,
-                None => self.define(labels, time, &mut fresh, batches)?,
+                None => self.define(labels, *time, &mut fresh, batches)?,
             };
             fresh.slots.push(slot);
         }
@@ -200,20 +220,27 @@ impl Stream {
 
     /// Tells which samples Prometheus would refuse, against what the shard holds now: not against each other.
     /// Samples of series without a slot are judged by what their labels' series holds.
-    pub fn judge(&self, shard: &Shard, samples: &[Given], fresh: &[Labels], mut refuse: impl FnMut(Fault)) {
+    pub fn judge(
+        &self,
+        shard: &Shard,
+        samples: &[Given],
+        fresh: &[(Labels, Timestamp)],
+        latest: Timestamp,
+        mut refuse: impl FnMut(Fault),
+    ) {
         let head = shard.head();
-        let bound = head.max_time().map_or(Timestamp::MIN, |t| t.saturating_sub(BEHIND_MS_MAX));
+        let bound = bound_of(shard);
         let (mut part, mut times): (u32, &[Timestamp]) = (u32::MAX, &[]);
         for g in samples {
             let fault =
                 |refusal, newest| Fault { ordinal: g.ordinal, refusal, time: g.time, value: g.value, newest };
-            if g.time < bound {
-                refuse(fault(Refusal::OutOfBounds, None));
+            if g.time < bound || g.time > latest {
+                let refusal = if g.time < bound { Refusal::OutOfBounds } else { Refusal::TooFar };
+                refuse(fault(refusal, None));
                 continue;
             }
             let newest = if g.slot & FRESH != 0 {
-                let labels = fresh.get((g.slot & !FRESH) as usize);
-                labels.and_then(|l| shard.index().find(l)).and_then(|id| head.newest_of(id))
+                self.series_of(shard, g.slot, fresh).and_then(|id| head.newest_of(id))
             } else {
                 if g.slot / GROUP_SLOTS_MAX != part {
                     part = g.slot / GROUP_SLOTS_MAX;
@@ -223,8 +250,7 @@ impl Stream {
                 if last.is_some_and(|t| (Timestamp::MIN + 1..g.time).contains(t)) {
                     continue;
                 }
-                let id = head.series_at(self.source, g.slot).ok();
-                id.and_then(|id| head.newest_of(id))
+                self.series_of(shard, g.slot, fresh).and_then(|id| head.newest_of(id))
             };
             if let Some(Err(refusal)) = newest.map(|n| n.judge(g.time, g.value)) {
                 refuse(fault(refusal, newest));
@@ -232,8 +258,43 @@ impl Stream {
         }
     }
 
-    /// The labels of a slot's series.
-    pub fn labels(&self, shard: &Shard, slot: u32) -> Labels {
+    /// The same of histograms; of two at one time the head decides.
+    pub fn judge_histograms(
+        &self,
+        shard: &Shard,
+        histograms: &[GivenHistogram],
+        fresh: &[(Labels, Timestamp)],
+        latest: Timestamp,
+        mut refuse: impl FnMut(Fault),
+    ) {
+        let bound = bound_of(shard);
+        for h in histograms {
+            let newest = self.series_of(shard, h.slot, fresh).and_then(|id| shard.head().newest_of(id));
+            let refusal = match newest {
+                _ if h.time < bound => Refusal::OutOfBounds,
+                _ if h.time > latest => Refusal::TooFar,
+                Some(n) if h.time < n.time => Refusal::OutOfOrder,
+                Some(Newest { time, value: Some(_) }) if h.time == time => Refusal::Duplicate,
+                _ => continue,
+            };
+            let newest = None;
+            refuse(Fault { ordinal: h.ordinal, refusal, time: h.time, value: 0.0, newest });
+        }
+    }
+
+    fn series_of(&self, shard: &Shard, slot: u32, fresh: &[(Labels, Timestamp)]) -> Option<SeriesId> {
+        if slot & FRESH == 0 {
+            return shard.head().series_at(self.source, slot).ok();
+        }
+        shard.index().find(&fresh.get((slot & !FRESH) as usize)?.0)
+    }
+
+    /// The labels of a slot's series, or of a new one.
+    pub fn labels(&self, shard: &Shard, slot: u32, fresh: &[(Labels, Timestamp)]) -> Labels {
+        if slot & FRESH != 0 {
+            let labels = fresh.get((slot & !FRESH) as usize).map(|f| f.0.clone());
+            return labels.unwrap_or_default();
+        }
         shard.head().series_at(self.source, slot).map_or_else(|_| Labels::empty(), |id| shard.labels(id))
     }
 
@@ -281,6 +342,11 @@ impl Stream {
     }
 }
 
+/// The oldest time that is taken.
+fn bound_of(shard: &Shard) -> Timestamp {
+    shard.head().max_time().map_or(Timestamp::MIN, |t| t.saturating_sub(BEHIND_MS_MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,7 +362,7 @@ mod tests {
     fn push(stream: &mut Stream, shard: &mut Shard, series: &[(usize, Timestamp)]) -> Vec<u32> {
         let all: Vec<(Labels, Timestamp)> = series.iter().map(|(i, t)| (labels(*i), *t)).collect();
         let mut batches = Batches::default();
-        let fresh = stream.resolve(shard, all.iter().map(|(l, t)| (l, *t)), &mut batches).unwrap();
+        let fresh = stream.resolve(shard, all.iter().map(Some), &mut batches).unwrap();
         batches.iter().for_each(|b| {
             shard.apply(b).unwrap();
         });
@@ -334,7 +400,8 @@ mod tests {
         let slots = push(&mut stream, &mut shard, &[(0, 5_000_000), (1, 5_000_000)]);
         let check = |g: Given, expect: Option<Refusal>| {
             let mut refused = None;
-            stream.judge(&shard, &[g], &[labels(1), labels(9)], |f| refused = Some(f.refusal));
+            let fresh = [(labels(1), 0), (labels(9), 0)];
+            stream.judge(&shard, &[g], &fresh, 9_000_000, |f| refused = Some(f.refusal));
             assert_eq!(refused, expect, "{g:?}");
         };
         check(given(slots[0], 5_000_001, 0.0), None);
@@ -342,9 +409,10 @@ mod tests {
         check(given(slots[0], 5_000_000, 1.0), Some(Refusal::Duplicate));
         check(given(slots[0], 4_999_999, 0.0), Some(Refusal::OutOfOrder));
         check(given(slots[0], 1_000_000, 0.0), Some(Refusal::OutOfBounds));
+        check(given(slots[0], 9_000_001, 0.0), Some(Refusal::TooFar));
         check(given(FRESH, 4_999_999, 0.0), Some(Refusal::OutOfOrder));
         check(given(FRESH | 1, 4_999_999, 0.0), None);
-        assert_eq!(stream.labels(&shard, slots[1]), labels(1));
+        assert_eq!(stream.labels(&shard, slots[1], &[]), labels(1));
     }
 
     #[test]

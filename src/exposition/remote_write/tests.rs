@@ -44,7 +44,8 @@ fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Vec<u8> {
 fn read_all_v1(body: &[u8]) -> Result<Vec<(String, Vec<(i64, f64)>)>, Malformed> {
     let (mut request, mut reader, mut out) = (RequestV1::new(body), SeriesReader::default(), Vec::new());
     while let Some(message) = request.try_next()? {
-        let labels = reader.read_v1(message)?.to_vec();
+        reader.read_v1(message)?;
+        let labels = reader.labels_v1(message).to_vec();
         let mut pairs = Pairs::new();
         read_pairs(&labels, &mut pairs)?;
         let text = match checked_labels(&mut pairs) {

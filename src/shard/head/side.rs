@@ -24,6 +24,8 @@ pub enum Refusal {
     Duplicate,
     #[error("out of bounds")]
     OutOfBounds,
+    #[error("out of bounds: timestamp is too far in the future")]
+    TooFar,
 }
 
 impl SideBuffer {
