@@ -10,6 +10,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("http", 2),
     ("shard", 2),
     ("query", 3),
+    ("remote", 4),
     ("scrape", 4),
     ("api", 5),
     ("app", 6),

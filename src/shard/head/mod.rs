@@ -6,6 +6,7 @@
 //! Never: writes files, knows labels or who is asking.
 
 pub mod group;
+pub mod partial;
 pub mod row;
 pub mod side;
 mod window;
@@ -18,6 +19,7 @@ use model::{SeriesId, Timestamp};
 use crate::shard::record::{RowEntry, SourceId};
 use crate::shard::select::{Batch, BatchSeries, HistogramPoint, Selection};
 use group::{Columns, GROUP_SLOTS_MAX, Group, SEAL_ROWS};
+use partial::Taken;
 use row::{ABSENT, is_absent, repeats};
 use side::{Refusal, SideBuffer};
 use window::Sealer;
@@ -152,7 +154,7 @@ impl Head {
         id
     }
 
-    fn series_at(&self, source: SourceId, slot: u32) -> Result<SeriesId, Error> {
+    pub(in crate::shard) fn series_at(&self, source: SourceId, slot: u32) -> Result<SeriesId, Error> {
         let group = self.group_ids.get(&(source, slot / GROUP_SLOTS_MAX));
         let series = group.and_then(|g| {
             self.groups[*g as usize].series.get((slot % GROUP_SLOTS_MAX) as usize).copied().flatten()
@@ -160,12 +162,12 @@ impl Head {
         series.ok_or(Error::Undefined { source_id: source.0, slot })
     }
 
-    /// Appends a row. Returns how many samples it held.
-    pub fn append_row(&mut self, source: SourceId, row: &RowEntry<'_>) -> Result<usize, Error> {
+    /// Appends a row. Says how many samples it held.
+    pub fn append_row(&mut self, source: SourceId, row: &RowEntry<'_>) -> Result<Taken, Error> {
         let undefined = |slot| Error::Undefined { source_id: source.0, slot };
         let id = *self.group_ids.get(&(source, row.base / GROUP_SLOTS_MAX)).ok_or(undefined(row.base))?;
         let group = &mut self.groups[id as usize];
-        if row.time <= group.last_time() {
+        if !row.is_partial && row.time <= group.last_time() {
             return Err(Refusal::OutOfOrder.into());
         }
         let mask = row.mask(&mut self.mask);
@@ -174,14 +176,17 @@ impl Head {
         if width > group.slot_count() {
             return Err(undefined(row.base + width as u32 - 1));
         }
-        group.append(row.time, row.is_partial, mask.iter().copied(), row.values());
-        let sample_count = if row.is_partial { row.value_count() } else { group.present_count() };
+        if row.is_partial {
+            return Ok(self.append_partial(id, row));
+        }
+        group.append(row.time, false, mask.iter().copied(), row.values());
+        let sample_count = group.present_count();
         self.appended_floats += sample_count as u64;
         if group.seal_if_due(&mut self.sealer, &mut self.columns) {
             self.sealed_windows += 1;
         }
         self.note_time(row.time);
-        Ok(sample_count)
+        Ok(Taken { sample_count, ..Taken::default() })
     }
 
     /// Appends one float of a series outside its rows.
@@ -213,6 +218,7 @@ impl Head {
         self.mark_scattered(id);
         self.side.entry(id).or_default().append_histogram(point)?;
         self.appended_histograms += 1;
+        self.note_beside(source, slot, time);
         self.note_time(time);
         Ok(())
     }
