@@ -41,7 +41,10 @@ fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Vec<u8> {
 }
 
 /// Everything of a 1.0 body, as text and numbers.
-fn read_all_v1(body: &[u8]) -> Result<Vec<(String, Vec<(i64, f64)>)>, Malformed> {
+/// Labels as text, and the samples.
+type Read = (String, Vec<(i64, f64)>);
+
+fn read_all_v1(body: &[u8]) -> Result<Vec<Read>, Malformed> {
     let (mut request, mut reader, mut out) = (RequestV1::new(body), SeriesReader::default(), Vec::new());
     while let Some(message) = request.try_next()? {
         reader.read_v1(message)?;
