@@ -6,6 +6,7 @@ mod machine;
 mod parity;
 mod peers;
 mod recovery;
+mod remote;
 mod scrape;
 mod stress;
 mod target;
