@@ -44,6 +44,22 @@ pub struct Answer {
     pub stats: Option<String>,
 }
 
+/// A query under way.
+#[derive(Clone, Debug)]
+pub struct RunningQuery {
+    pub id: u64,
+    pub text: String,
+    pub start: Timestamp,
+    pub end: Timestamp,
+    /// 0 for an instant query.
+    pub step: i64,
+    pub is_waiting: bool,
+    pub elapsed: Duration,
+    pub samples: u64,
+    pub samples_peak: u64,
+    pub series: u64,
+}
+
 /// Which series a metadata question is about: any of the selectors, within a time range (inclusive).
 #[derive(Clone, Debug)]
 pub struct Scope {
@@ -145,6 +161,12 @@ pub trait Backend: Send + Sync + 'static {
     fn is_stopping(&self) -> bool;
 
     fn query(&self, question: Question) -> Reply<Answer>;
+    /// What of the query language is switched on.
+    fn language(&self) -> promql::Options;
+    /// Queries that run and those that wait for their turn, oldest first.
+    fn running_queries(&self) -> Vec<RunningQuery>;
+    /// False where no query of this id is under way.
+    fn cancel_query(&self, id: u64) -> bool;
     fn series(&self, scope: Scope) -> Reply<Vec<Labels>>;
     fn label_names(&self, scope: Scope) -> Reply<Vec<String>>;
     fn label_values(&self, name: String, scope: Scope) -> Reply<Vec<String>>;

@@ -12,6 +12,7 @@ pub mod json;
 pub mod labels;
 pub mod lifecycle;
 pub mod params;
+pub mod queries;
 pub mod query;
 pub mod respond;
 pub mod router;

@@ -70,6 +70,22 @@ async fn ask(
     Ok(answered(&answer))
 }
 
+/// The query as Prometheus would write it.
+pub fn format(backend: &dyn Backend, params: &Params) -> Result<Response, ApiError> {
+    let tree = tree_of(backend, params)?;
+    Ok(respond::success(|j| j.text(&tree.pretty())))
+}
+
+/// The query as a tree.
+pub fn parse(backend: &dyn Backend, params: &Params) -> Result<Response, ApiError> {
+    let tree = tree_of(backend, params)?;
+    Ok(respond::success(|j| j.raw(&tree.to_json())))
+}
+
+fn tree_of(backend: &dyn Backend, params: &Params) -> Result<promql::Expr, ApiError> {
+    promql::parse(params.first("query"), backend.language()).map_err(|e| ApiError::bad_parameter("query", e))
+}
+
 fn stats_of(text: &str) -> (Stats, Option<String>) {
     match text {
         "" => (Stats::None, None),

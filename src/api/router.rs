@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::api::backend::Backend;
 use crate::api::error::ApiError;
 use crate::api::params::{Params, unescaped};
-use crate::api::{federate, labels, lifecycle, query, respond, status, targets, write};
+use crate::api::{federate, labels, lifecycle, queries, query, respond, status, targets, write};
 use crate::remote::Protocol;
 use crate::rt::Clock;
 
@@ -206,10 +206,20 @@ async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Respons
         let name = unescaped(name.replace('+', "%2B").as_bytes());
         return (handler, respond::of(labels::values(backend, &name, params).await));
     }
+    if let Some(id) = rest.strip_prefix("queries/") {
+        let handler = "/api/v1/queries/:id";
+        return match asked.method == Method::DELETE {
+            true => (handler, respond::of(queries::cancel(backend, id))),
+            false => (handler, not_allowed()),
+        };
+    }
     let (handler, allowed): (&'static str, bool) = match rest {
         "write" => (write::PATH, false),
         "query" => ("/api/v1/query", posts_too),
         "query_range" => ("/api/v1/query_range", posts_too),
+        "format_query" => ("/api/v1/format_query", posts_too),
+        "parse_query" => ("/api/v1/parse_query", posts_too),
+        "queries" => ("/api/v1/queries", gets),
         "series" => ("/api/v1/series", posts_too),
         "labels" => ("/api/v1/labels", posts_too),
         "metadata" => ("/api/v1/metadata", gets),
@@ -228,6 +238,9 @@ async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Respons
     let response = match rest {
         "query" => respond::of(query::instant(backend, params).await),
         "query_range" => respond::of(query::range(backend, params).await),
+        "format_query" => respond::of(query::format(backend, params)),
+        "parse_query" => respond::of(query::parse(backend, params)),
+        "queries" => queries::running(backend),
         "series" => respond::of(labels::series(backend, params).await),
         "labels" => respond::of(labels::names(backend, params).await),
         "metadata" => respond::of(labels::metadata(backend, params).await),

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::api::backend::{
     ActiveTarget, Answer, Backend, DroppedTarget, FederatedSample, Health, MetadataEntry, NamedCount,
-    Question, Reply, RuntimeInfo, Scope, Stats, Targets, TsdbStatus,
+    Question, Reply, RunningQuery, RuntimeInfo, Scope, Stats, Targets, TsdbStatus,
 };
 use crate::api::error::{ApiError, ErrorKind};
 use crate::app::core::{Core, HouseMesh};
@@ -22,14 +22,14 @@ use crate::app::house::{deal, jobs_of};
 use crate::app::metrics::{self, Requests, ShardFigures};
 use crate::config::{self, Config};
 use crate::query::account::Token;
-use crate::query::engine::{Engine, Request, When};
+use crate::query::engine::{Engine, Listed, Request, When};
 use crate::query::exec::access::Access;
 use crate::query::exec::scan;
 use crate::query::merge::{Pending, Shards};
 use crate::query::plan::physical::Fragment;
 use crate::query::{self, account::Statistics};
 use crate::remote::{self, Protocol};
-use crate::rt::{Clock, TaskClass};
+use crate::rt::{Clock, Moment, TaskClass};
 use crate::scrape::Job;
 use crate::shard::Shard;
 use crate::shard::keeper::LogState;
@@ -117,7 +117,7 @@ fn internal(e: impl std::fmt::Display) -> ApiError {
 fn query_error(e: query::Error) -> ApiError {
     use query::Error as E;
     match &e {
-        E::Parse(_) => ApiError::bad_parameter("query", &e),
+        E::Parse(_) | E::Unfit(_) => ApiError::bad_parameter("query", &e),
         E::Execution(_) | E::TooManySamples => ApiError::new(ErrorKind::Execution, e.to_string()),
         E::Timeout(_) => ApiError::new(ErrorKind::Timeout, e.to_string()),
         E::Canceled(_) => ApiError::new(ErrorKind::Canceled, e.to_string()),
@@ -207,18 +207,48 @@ fn figures_of(core: &Core) -> ShardFigures {
     }
 }
 
-fn answered(answer: query::engine::Answer, text: &str, stats: Stats, took: Duration) -> Answer {
+/// When a query was asked, got its turn and was answered.
+struct Times {
+    asked: Moment,
+    admitted: Moment,
+    ended: Moment,
+}
+
+fn answered(answer: query::engine::Answer, text: &str, stats: Stats, times: &Times) -> Answer {
     let texts = answer.notes.texts(text, query::annotations::SHOWN_MAX);
-    let stats = (stats != Stats::None).then(|| stats_json(answer.statistics, took));
+    let stats = (stats != Stats::None).then(|| stats_json(answer.statistics, times));
     Answer { value: answer.value, warnings: texts.warnings, infos: texts.infos, stats }
 }
 
-fn stats_json(s: Statistics, took: Duration) -> String {
-    let seconds = took.as_secs_f64();
+/// Of Prometheus's statistics those that are measured. Answers are made in order, so sorting has no time of its own;
+/// counts by step are not kept.
+fn stats_json(s: Statistics, times: &Times) -> String {
+    let queued = times.admitted.since(times.asked).as_secs_f64();
+    let evaluated = times.ended.since(times.admitted).as_secs_f64();
+    let all = times.ended.since(times.asked).as_secs_f64();
     format!(
-        "{{\"timings\":{{\"evalTotalTime\":{seconds},\"resultSortTime\":0,\"queryPreparationTime\":0,\"innerEvalTime\":{seconds},\"execQueueTime\":0,\"execTotalTime\":{seconds}}},\"samples\":{{\"totalQueryableSamples\":{},\"peakSamples\":{}}}}}",
+        "{{\"timings\":{{\"evalTotalTime\":{evaluated},\"execQueueTime\":{queued},\"execTotalTime\":{all}}},\"samples\":{{\"totalQueryableSamples\":{},\"peakSamples\":{}}}}}",
         s.samples_total, s.samples_peak
     )
+}
+
+fn running_query(q: Listed, now: Moment) -> RunningQuery {
+    let (start, end, step) = match q.when {
+        When::Instant(t) => (t, t, 0),
+        When::Range { start, end, step } => (start, end, step),
+    };
+    RunningQuery {
+        id: q.id,
+        text: q.text,
+        start,
+        end,
+        step,
+        is_waiting: q.is_waiting,
+        elapsed: now.since(q.asked),
+        samples: q.statistics.samples_total,
+        samples_peak: q.statistics.samples_peak,
+        series: q.statistics.series_total,
+    }
 }
 
 /// Newest float samples of the series in a scope, those that are not stale.
@@ -284,10 +314,17 @@ impl Backend for HouseBackend {
             request.lookback_ms = question.lookback_ms;
             request.token = token.clone();
             let shards = MeshShards { mesh: mesh?, token: token.clone() };
-            let started = clock.now();
+            request.asked = clock.now();
+            let asked = request.asked;
+            let timer = clock.clone();
+            let run = async move {
+                let admitted = engine.admit(request).await?;
+                let turn = timer.now();
+                admitted.evaluate(&shards).await.map(|answer| (answer, turn))
+            };
             // What is computed above the shards may take long: not on the workers that answer others.
             let handle = tokio::runtime::Handle::current();
-            let running = tokio::task::spawn_blocking(move || handle.block_on(engine.run(request, &shards)));
+            let running = tokio::task::spawn_blocking(move || handle.block_on(run));
             let _cancel = CancelOnDrop(token.clone());
             let answer = tokio::select! {
                 r = running => r.map_err(internal)?,
@@ -296,9 +333,23 @@ impl Backend for HouseBackend {
                     Err(query::Error::Timeout("expression evaluation"))
                 }
             };
-            let took = clock.now().since(started);
-            Ok(answered(answer.map_err(query_error)?, &question.text, question.stats, took))
+            let (answer, admitted) = answer.map_err(query_error)?;
+            let times = Times { asked, admitted, ended: clock.now() };
+            Ok(answered(answer, &question.text, question.stats, &times))
         })
+    }
+
+    fn language(&self) -> promql::Options {
+        self.engine.options().language
+    }
+
+    fn running_queries(&self) -> Vec<RunningQuery> {
+        let now = self.clock.now();
+        self.engine.list().into_iter().map(|q| running_query(q, now)).collect()
+    }
+
+    fn cancel_query(&self, id: u64) -> bool {
+        self.engine.cancel(id)
     }
 
     fn series(&self, scope: Scope) -> Reply<Vec<Labels>> {

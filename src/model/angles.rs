@@ -152,8 +152,7 @@ pub fn asin(x: f64) -> f64 {
         return x;
     }
     let a = x.abs();
-    // Also where it is not a number.
-    if !(a <= 1.0) {
+    if a > 1.0 || a.is_nan() {
         return f64::NAN;
     }
     let other = (1.0 - a * a).sqrt();

@@ -112,7 +112,7 @@ pub fn ln_1p(x: f64) -> f64 {
 }
 
 const SQRT_2_LESS_1: f64 = 4.142_135_623_730_950_5e-1;
-const SQRT_HALF_LESS_1: f64 = -2.928_932_188_134_524_6e-1;
+const SQRT_HALF_LESS_1: f64 = -0.292_893_218_813_452_5;
 
 /// `1 + x` as `(1 + f) * 2^k`, with `1 + f` around one, and what the sum's rounding took, in units of the sum.
 fn split(x: f64) -> (f64, f64, f64) {

@@ -17,6 +17,7 @@ use crate::query::merge::Shards;
 use crate::query::plan::logical::{Bounds, logical};
 use crate::query::plan::physical::Settings;
 use crate::query::value::{Element, SampleValue, Series, Value};
+use crate::rt::Moment;
 
 /// How queries are evaluated: flags and configuration.
 #[derive(Clone, Copy, Debug)]
@@ -66,11 +67,14 @@ pub struct Request {
     /// Instead of the engine's lookback.
     pub lookback_ms: Option<i64>,
     pub token: Token,
+    /// When it was asked, for the list of running queries.
+    pub asked: Moment,
 }
 
 impl Request {
     pub fn new(text: impl Into<String>, when: When) -> Request {
-        Request { text: text.into(), when, lookback_ms: None, token: Token::default() }
+        let (lookback_ms, token, asked) = (None, Token::default(), Moment::default());
+        Request { text: text.into(), when, lookback_ms, token, asked }
     }
 }
 
@@ -88,14 +92,13 @@ pub struct Listed {
     pub text: String,
     pub when: When,
     pub is_waiting: bool,
+    pub asked: Moment,
     pub statistics: Statistics,
 }
 
 struct Entry {
     id: u64,
-    text: String,
-    when: When,
-    token: Token,
+    request: Request,
     account: Arc<Account>,
     waker: Option<Waker>,
 }
@@ -110,6 +113,19 @@ struct Queue {
 pub struct Engine {
     options: Options,
     queue: Mutex<Queue>,
+}
+
+/// A query whose turn has come.
+pub struct Admitted<'e> {
+    place: Place<'e>,
+    request: Request,
+    account: Arc<Account>,
+}
+
+impl Admitted<'_> {
+    pub async fn evaluate(self, shards: &dyn Shards) -> Result<Answer, Error> {
+        self.place.engine.evaluate(&self.request, &self.account, shards).await
+    }
 }
 
 /// A place among the running queries, given back when dropped.
@@ -143,9 +159,10 @@ impl Engine {
         let queue = self.queue();
         let listed = |e: &Entry, is_waiting| Listed {
             id: e.id,
-            text: e.text.clone(),
-            when: e.when,
+            text: e.request.text.clone(),
+            when: e.request.when,
             is_waiting,
+            asked: e.request.asked,
             statistics: e.account.statistics(),
         };
         let running = queue.running.iter().map(|e| listed(e, false));
@@ -157,7 +174,7 @@ impl Engine {
         let mut queue = self.queue();
         let Queue { running, waiting, .. } = &mut *queue;
         let Some(entry) = running.iter_mut().chain(waiting).find(|e| e.id == id) else { return false };
-        entry.token.cancel();
+        entry.request.token.cancel();
         if let Some(w) = entry.waker.take() {
             w.wake();
         }
@@ -166,24 +183,22 @@ impl Engine {
 
     /// Evaluates a query. It waits where too many run already.
     pub async fn run(&self, request: Request, shards: &dyn Shards) -> Result<Answer, Error> {
-        let account = Arc::new(Account::new(request.token.clone(), self.options.samples_max));
-        let _place = self.admit(&request, &account).await?;
-        self.evaluate(&request, &account, shards).await
+        self.admit(request).await?.evaluate(shards).await
     }
 
-    async fn admit(&self, request: &Request, account: &Arc<Account>) -> Result<Place<'_>, Error> {
+    /// Waits for the query's turn.
+    pub async fn admit(&self, request: Request) -> Result<Admitted<'_>, Error> {
+        let account = Arc::new(Account::new(request.token.clone(), self.options.samples_max));
+        let place = self.wait(&request, &account).await?;
+        Ok(Admitted { place, request, account })
+    }
+
+    async fn wait(&self, request: &Request, account: &Arc<Account>) -> Result<Place<'_>, Error> {
         let id = {
             let mut queue = self.queue();
             let id = queue.next_id;
             queue.next_id += 1;
-            let entry = Entry {
-                id,
-                text: request.text.clone(),
-                when: request.when,
-                token: request.token.clone(),
-                account: account.clone(),
-                waker: None,
-            };
+            let entry = Entry { id, request: request.clone(), account: account.clone(), waker: None };
             if queue.running.len() < self.options.concurrent_max {
                 queue.running.push(entry);
             } else if queue.waiting.len() < WAITING_MAX {
@@ -198,7 +213,7 @@ impl Engine {
             let mut queue = self.queue();
             match queue.waiting.iter_mut().find(|e| e.id == id) {
                 None => Poll::Ready(Ok(())),
-                Some(e) => match e.token.check() {
+                Some(e) => match e.request.token.check() {
                     Ok(()) => {
                         e.waker = Some(cx.waker().clone());
                         Poll::Pending
@@ -272,7 +287,7 @@ fn check_root(value_type: ValueType, when: When) -> Result<(), Error> {
         return Ok(());
     }
     let name = model::quote::quoted(value_type.documented());
-    Err(Error::Execution(format!(
+    Err(Error::Unfit(format!(
         "invalid expression type {name} for range query, must be Scalar or instant Vector"
     )))
 }

@@ -26,6 +26,9 @@ pub enum Error {
     /// Refuse: the text is not a query.
     #[error("{0}")]
     Parse(promql::Error),
+    /// Refuse: the text is a query, but not one for a range of times.
+    #[error("{0}")]
+    Unfit(String),
     /// Refuse: the query asks for what is not defined, or its data does not allow it.
     #[error("{0}")]
     Execution(String),

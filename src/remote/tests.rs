@@ -17,6 +17,9 @@ use crate::shard::record::SourceId;
 use crate::shard::select::Batch;
 use crate::shard::wal::pending::{Owner, Pending};
 
+/// A label set, written down.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 const NOW: Timestamp = 1_700_000_000_000;
 
 #[derive(Default)]
@@ -188,7 +191,7 @@ fn a_series_is_one_whoever_reads_it_and_however_it_is_written() {
 #[test]
 fn a_first_request_is_taken_whole_or_not_at_all() {
     let house = House::new(2);
-    let (a, b): (&[(&str, &str)], &[(&str, &str)]) = (&[("__name__", "a")], &[("__name__", "b")]);
+    let (a, b): (Pairs<'_>, Pairs<'_>) = (&[("__name__", "a")], &[("__name__", "b")]);
     let send = |body: &[Series<'_>]| house.send(0, Protocol::V1, &v1(body));
     assert_eq!(send(&[(a, &[(NOW, 1.0)]), (b, &[(NOW, 1.0)])]).status, 204);
     assert_eq!(send(&[(b, &[(NOW + 5, 1.0)]), (a, &[(NOW - 1, 1.0)])]), bad("out of order sample"));
@@ -210,7 +213,7 @@ fn a_first_request_is_taken_whole_or_not_at_all() {
 #[test]
 fn a_second_request_is_taken_in_part_and_told_what_was_not() {
     let house = House::new(2);
-    let (a, b): (&[(&str, &str)], &[(&str, &str)]) = (&[("__name__", "a"), ("x", "1")], &[("__name__", "b")]);
+    let (a, b): (Pairs<'_>, Pairs<'_>) = (&[("__name__", "a"), ("x", "1")], &[("__name__", "b")]);
     let send = |body: &[Series<'_>]| house.send(1, Protocol::V2, &v2(body));
     assert_eq!(written(&send(&[(a, &[(NOW, 1.0), (NOW + 1, 2.0)]), (b, &[(NOW, 1.0)])])), (204, 3));
     let answer = send(&[

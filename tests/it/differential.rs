@@ -1,0 +1,300 @@
+//! Random questions to a real Prometheus and to us, over the same samples: the answers are the same.
+//!
+//! `SYSTOLE_DIFF=200000` asks so many; `SYSTOLE_DIFF_SEED` begins elsewhere; `SYSTOLE_DIFF_ALL` goes on after a
+//! difference and lists them all at the end.
+
+mod chance;
+mod compare;
+mod data;
+mod expressions;
+mod peer;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use promql::Expr;
+use promql::ast::ValueType;
+use serde_json::Value;
+
+use crate::differential::chance::Chance;
+use crate::differential::compare::{Rules, difference};
+use crate::differential::data::{PAGE_MS, PAGES};
+use crate::differential::expressions::{Generator, UNKNOWN};
+use crate::differential::peer::Line;
+use crate::house::{Dir, House, Process, Running, Server, eventually, seconds};
+use crate::peers;
+use crate::target::{Target, config};
+
+/// The release that is asked; newer ones know more, and some things differently.
+const RELEASE: &str = "3.5.3";
+
+/// Questions where nothing is said.
+const EXPRESSIONS: usize = 2_000;
+
+/// A test that everyone runs ends within this; what was asked until then is reported.
+const TIME_MAX: Duration = Duration::from_secs(45);
+
+const FEATURES: &str = "--enable-feature=promql-experimental-functions";
+
+/// Where the two releases differ on purpose: what 3.14 says and 3.5.3 does not.
+const CHANGED: &[Changed] = &[Changed {
+    name: "sort has no effect in a range query: only newer releases say so",
+    applies: |q, _, ours| q.step.is_some() && texts(ours, "warnings").any(|t| t.contains("sort")),
+}];
+
+struct Changed {
+    name: &'static str,
+    applies: fn(&Question, &Value, &Value) -> bool,
+}
+
+fn texts<'v>(answer: &'v Value, list: &str) -> impl Iterator<Item = &'v str> {
+    answer[list].as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// One expression and the times it is asked for.
+#[derive(Clone, Debug)]
+struct Question {
+    text: String,
+    start: i64,
+    end: i64,
+    /// `None`: an instant query at `start`.
+    step: Option<i64>,
+}
+
+impl Question {
+    fn ask(&self, line: &mut Line) {
+        let (start, end) = (seconds(self.start), seconds(self.end));
+        match self.step {
+            None => line.ask("query", &[("query", &self.text), ("time", &start)]),
+            Some(step) => {
+                let step = seconds(step);
+                let params = [
+                    ("query", self.text.as_str()),
+                    ("start", &start),
+                    ("end", &end),
+                    ("step", step.as_str()),
+                ];
+                line.ask("query_range", &params);
+            }
+        }
+    }
+}
+
+/// Both servers, holding the same.
+struct Pair {
+    theirs: Line,
+    ours: Line,
+    first_ms: i64,
+    last_ms: i64,
+    _prometheus: Process,
+    _dir: Dir,
+    _running: Running,
+    _house: House,
+    _target: Target,
+}
+
+impl Pair {
+    /// `None` where a server cannot be had here.
+    fn start(name: &str, seed: u64) -> Option<Pair> {
+        let program = peers::find("prometheus")?;
+        let version = Command::new(&program).arg("--version").output().expect("its version");
+        if !String::from_utf8_lossy(&version.stdout).contains(RELEASE) {
+            println!("skipped: the Prometheus that is here is not {RELEASE}");
+            return None;
+        }
+        let now_ms = std::time::UNIX_EPOCH.elapsed().expect("a time after 1970").as_millis() as i64;
+        let first_ms = (now_ms - 30 * 60_000) / PAGE_MS * PAGE_MS;
+        let last_ms = first_ms + PAGES as i64 * PAGE_MS;
+        let target = data::target(seed, first_ms);
+        let scrape =
+            |path: &str| config("100ms", &[("d", &target.address(), &format!("metrics_path: {path}"))]);
+
+        let house = House::new(name, &scrape("/ours")).with(FEATURES);
+        let running = house.start()?;
+        let dir = Dir::new(name);
+        dir.write("prometheus.yml", &scrape("/theirs"));
+        let mut command = Command::new(program);
+        command
+            .arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+            .args(["--web.listen-address=127.0.0.1:0", FEATURES]);
+        let mut prometheus = Process::start(&mut command, dir.path().join("log"));
+        let port = prometheus.wait_for_port("msg=\"Listening on\" component=web address=127.0.0.1:");
+        let peer = Server { port };
+        eventually("Prometheus is ready", || peer.is_ready().then_some(()));
+
+        let pair = Pair {
+            theirs: Line::open(port),
+            ours: Line::open(running.port),
+            first_ms,
+            last_ms,
+            _prometheus: prometheus,
+            _dir: dir,
+            _running: running,
+            _house: house,
+            _target: target,
+        };
+        Some(pair.with_all_data())
+    }
+
+    /// Waits until both hold every sample, and sees that they are the same.
+    fn with_all_data(mut self) -> Pair {
+        let text = format!("{{__name__=~\".+\",__name__!~\"up|scrape_.*\"}}[{}ms]", 60 * 60_000);
+        let all = Question { text, start: self.last_ms + 60_000, end: 0, step: None };
+        let mut last = (0, 0);
+        eventually("both servers hold the same samples", || {
+            let (theirs, ours) = self.ask(&all);
+            let is_full = theirs.to_string().contains(&format!("[{},", self.last_ms / 1000 - PAGE_MS / 1000));
+            let rules = Rules { is_inexact: false, is_ordered: false };
+            let differs = difference(rules, &theirs, &ours);
+            let sizes = (theirs.to_string().len(), ours.to_string().len());
+            if sizes != last {
+                println!("{is_full} {differs:?} {sizes:?}");
+            }
+            last = sizes;
+            std::thread::sleep(Duration::from_millis(200));
+            (is_full && differs.is_none()).then_some(())
+        });
+        self
+    }
+
+    fn ask(&mut self, question: &Question) -> (Value, Value) {
+        question.ask(&mut self.theirs);
+        question.ask(&mut self.ours);
+        (self.theirs.answer(), self.ours.answer())
+    }
+
+    /// What differs in the answers to a question, if it is not known to have changed.
+    fn judge(&mut self, question: &Question) -> Verdict {
+        let (theirs, ours) = self.ask(question);
+        let rules = match promql::parse(&question.text, promql::Options::ALL) {
+            Ok(tree) => Rules::of(&tree),
+            Err(_) => Rules { is_inexact: false, is_ordered: false },
+        };
+        let Some(what) = difference(rules, &theirs, &ours) else {
+            return if theirs["status"] == "error" { Verdict::SameError } else { Verdict::Same };
+        };
+        if let Some(changed) = CHANGED.iter().find(|c| (c.applies)(question, &theirs, &ours)) {
+            return Verdict::Changed(changed.name);
+        }
+        Verdict::Differs(what)
+    }
+
+    /// The smallest part of a question whose answers differ, too.
+    fn shrink(&mut self, question: &Question) -> Question {
+        let mut smallest = question.clone();
+        while let Some(part) =
+            parts(&smallest).into_iter().find(|p| matches!(self.judge(p), Verdict::Differs(..)))
+        {
+            smallest = part;
+        }
+        smallest
+    }
+}
+
+enum Verdict {
+    Same,
+    SameError,
+    Changed(&'static str),
+    Differs(&'static str),
+}
+
+/// The question about each direct part of its expression that can be asked for itself.
+fn parts(question: &Question) -> Vec<Question> {
+    let Ok(tree) = promql::parse(&question.text, promql::Options::ALL) else { return Vec::new() };
+    let mut all = Vec::new();
+    tree.for_each_child(|child: &Expr| {
+        let fits = match child.value_type() {
+            ValueType::Vector | ValueType::Scalar => true,
+            ValueType::Matrix => question.step.is_none(),
+            ValueType::String => false,
+        };
+        if fits {
+            let span = child.span();
+            let text = question.text[span.start as usize..span.end as usize].to_owned();
+            all.push(Question { text, ..question.clone() });
+        }
+    });
+    all
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{name}={v} is no number")))
+}
+
+fn next_question(pair: &Pair, chance: &mut Chance) -> Question {
+    let is_instant = chance.once_in(2);
+    let (first_ms, last_ms) = (pair.first_ms, pair.last_ms);
+    let span = (last_ms - first_ms) as u64;
+    let text = Generator { chance, first_ms, last_ms }.expression(is_instant);
+    let start = first_ms + chance.below(span) as i64;
+    // Most dashboards ask for whole steps, where samples stand; nobody else is forbidden.
+    let start = if chance.once_in(2) { start / PAGE_MS * PAGE_MS } else { start };
+    if is_instant {
+        return Question { text, start, end: start, step: None };
+    }
+    let step = [15_000, 30_000, 7_000, 60_000, 1_234][chance.below(5) as usize];
+    let end = start + step * chance.below(40) as i64 + chance.below(2) as i64;
+    Question { text, start, end, step: Some(step) }
+}
+
+fn shown(answer: &Value) -> String {
+    let text = answer.to_string();
+    let end = (0..=6_000.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    text[..end].to_owned()
+}
+
+#[test]
+fn random_expressions_have_the_answers_that_prometheus_gives() {
+    let count = number("SYSTOLE_DIFF").map_or(EXPRESSIONS, |n| n as usize);
+    let time_max = if std::env::var_os("SYSTOLE_DIFF").is_some() { Duration::MAX } else { TIME_MAX };
+    let goes_on = std::env::var_os("SYSTOLE_DIFF_ALL").is_some();
+    let seed = number("SYSTOLE_DIFF_SEED").unwrap_or(1);
+    let Some(mut pair) = Pair::start("differential", seed) else { return };
+    check_unknown(&mut pair);
+    let mut chance = Chance::new(seed);
+    let (mut same, mut errors, mut changed, mut differing) = (0, 0, 0, 0);
+    let started = Instant::now();
+    for i in 0..count {
+        if started.elapsed() > time_max {
+            println!("this machine is slow: {i} of {count} expressions were asked");
+            break;
+        }
+        let question = next_question(&pair, &mut chance);
+        match pair.judge(&question) {
+            Verdict::Same => same += 1,
+            Verdict::SameError => errors += 1,
+            Verdict::Changed(name) => {
+                changed += 1;
+                println!("changed since {RELEASE}: {name}: {}", question.text);
+            }
+            Verdict::Differs(what) => {
+                differing += 1;
+                let smallest = pair.shrink(&question);
+                let (theirs, ours) = pair.ask(&smallest);
+                println!(
+                    "--- {what} differs: seed {seed}, number {i}: {}\nshrunk: {smallest:?}\ntheirs: {}\nours:   {}",
+                    question.text,
+                    shown(&theirs),
+                    shown(&ours)
+                );
+                assert!(goes_on, "the answers differ");
+            }
+        }
+    }
+    println!(
+        "{same} the same, {errors} the same error, {changed} changed since, {differing} different, in {:?}",
+        started.elapsed()
+    );
+    assert_eq!(differing, 0, "of {count} expressions");
+}
+
+/// The list of what is not asked has what the reference does not know, and nothing else.
+fn check_unknown(pair: &mut Pair) {
+    for f in promql::Function::ALL {
+        pair.theirs.ask("query", &[("query", &format!("{}()", f.name()))]);
+        let answer = pair.theirs.answer();
+        let is_unknown = answer["error"].as_str().is_some_and(|e| e.contains("unknown function"));
+        assert_eq!(is_unknown, UNKNOWN.contains(&f.name()), "{}: {answer}", f.name());
+    }
+}
