@@ -245,6 +245,7 @@ fn shown(answer: &Value) -> String {
 }
 
 #[test]
+#[ignore = "some minutes beside a real Prometheus; its findings are not all settled"]
 fn random_expressions_have_the_answers_that_prometheus_gives() {
     let count = number("SYSTOLE_DIFF").map_or(EXPRESSIONS, |n| n as usize);
     let time_max = if std::env::var_os("SYSTOLE_DIFF").is_some() { Duration::MAX } else { TIME_MAX };
@@ -294,7 +295,10 @@ fn check_unknown(pair: &mut Pair) {
     for f in promql::Function::ALL {
         pair.theirs.ask("query", &[("query", &format!("{}()", f.name()))]);
         let answer = pair.theirs.answer();
-        let is_unknown = answer["error"].as_str().is_some_and(|e| e.contains("unknown function"));
+        let is_unknown = answer["error"].as_str().is_some_and(|e| {
+            // A word that became a function later is a word out of place before.
+            e.contains("unknown function") || e.contains("parse error: unexpected")
+        });
         assert_eq!(is_unknown, UNKNOWN.contains(&f.name()), "{}: {answer}", f.name());
     }
 }

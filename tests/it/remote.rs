@@ -108,7 +108,7 @@ fn check_sender(message: &str) {
     // Sums over samples that lie far enough back for both to have them.
     let at = now_ms() / 1000 - 2;
     for query in [
-        format!("count(count_over_time({{job=\"self\"}}[3s] @ {at}))"),
+        format!("sum(count_over_time(prometheus_http_requests_total[3s] @ {at}))"),
         format!("sum(sum_over_time(prometheus_http_requests_total[3s] @ {at}))"),
         format!("sum(sum_over_time(go_memstats_alloc_bytes[3s] @ {at}))"),
     ] {
