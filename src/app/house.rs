@@ -98,13 +98,16 @@ async fn build(plan: Plan, context: ShardContext<Core, Rows>) -> Result<Rc<Core>
         records = r.record_count,
         series = r.series_count,
         bytes = r.bytes,
+        image_bytes = r.image_bytes,
         ?took,
         "log replayed"
     );
     for damage in &r.damage {
-        tracing::error!(shard, %damage, "the log is damaged: what follows there was set aside");
+        tracing::error!(shard, %damage, "the shard is damaged: what does not fit there was set aside");
     }
     spawn(TaskClass::Ingest, keeper.clone().run_commits(context.pulse.clone(), context.gate.clone()))
+        .detach();
+    spawn(TaskClass::Background, keeper.clone().run_checkpoints(context.pulse.clone(), context.gate.clone()))
         .detach();
     let sink = MeshSink {
         shard,

@@ -29,6 +29,10 @@ pub struct ShardFigures {
     pub commit_seconds: f64,
     pub commit_seconds_max: f64,
     pub failed_commits: u64,
+    pub checkpoints: u64,
+    pub failed_checkpoints: u64,
+    /// Places in files that did not fit when the shard started.
+    pub damage: u64,
     pub is_refusing: bool,
     pub min_time: Option<i64>,
     pub max_time: Option<i64>,
@@ -143,6 +147,7 @@ pub fn page(s: &Sources<'_>) -> String {
     let mut p = Page::default();
     build_info(&mut p);
     head(&mut p, s.shards);
+    checkpoints(&mut p, s.shards);
     scrapes(&mut p, s.shards);
     remote_write(&mut p, s.shards);
     shards(&mut p, s.shards, s.readings);
@@ -237,6 +242,24 @@ fn head(p: &mut Page, shards: &[ShardFigures]) {
         "Total number of write log writes that failed.",
         failed,
     );
+}
+
+fn checkpoints(p: &mut Page, shards: &[ShardFigures]) {
+    for (name, help, f) in [
+        (
+            "prometheus_tsdb_checkpoint_creations_total",
+            "Total number of checkpoint creations attempted.",
+            (|s| s.checkpoints + s.failed_checkpoints) as fn(&ShardFigures) -> u64,
+        ),
+        (
+            "prometheus_tsdb_checkpoint_creations_failed_total",
+            "Total number of checkpoint creations that failed.",
+            |s| s.failed_checkpoints,
+        ),
+        ("prometheus_tsdb_wal_corruptions_total", "Total number of WAL corruptions.", |s| s.damage),
+    ] {
+        p.single(name, "counter", help, sum(shards, f));
+    }
 }
 
 fn scrapes(p: &mut Page, shards: &[ShardFigures]) {

@@ -112,6 +112,16 @@ fn assert_holds(have: &Known, want: &Known, when: &str) {
 
 /// Rows, a commit every third; returns (taken, acknowledged).
 fn work(keeper: &Keeper, id: u64, times: std::ops::Range<Timestamp>) -> (Known, Known) {
+    work_with(keeper, id, times, |_, _| {})
+}
+
+/// The same, and something else after every row.
+fn work_with(
+    keeper: &Keeper,
+    id: u64,
+    times: std::ops::Range<Timestamp>,
+    mut also: impl FnMut(&Keeper, Timestamp),
+) -> (Known, Known) {
     let pulse = pulse();
     let mut w = Writer::new(id, keeper);
     let mut acknowledged = Known::new();
@@ -126,12 +136,21 @@ fn work(keeper: &Keeper, id: u64, times: std::ops::Range<Timestamp>) -> (Known, 
                 acknowledged = taken;
             }
         }
+        also(keeper, t);
     }
     (w.taken, acknowledged)
 }
 
-#[test]
-fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
+/// A checkpoint every fourth row, unless a commit could not be written: it would wait for it.
+fn checkpoint_now_and_then(keeper: &Keeper, t: Timestamp) {
+    if t % 4 == 0 && keeper.state() == LogState::Writing {
+        // What a checkpoint that fails must not do is found out by the crash.
+        let _ = block_on(keeper.checkpoint_now());
+    }
+}
+
+/// Cuts the power after every operation of some work, and looks at what comes back. Returns how many there are.
+fn cut_everywhere(work: impl Fn(&Keeper, u64, std::ops::Range<Timestamp>) -> (Known, Known)) -> u64 {
     let mut cut_at = 0;
     loop {
         let disk = CrashDisk::new();
@@ -145,6 +164,7 @@ fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
                 open(&disk, &tail_bytes()).unwrap_or_else(|e| panic!("cut at {cut_at}, {crash:?}: {e}"));
             assert_holds(&found(&keeper), &acknowledged, &format!("cut at {cut_at}, {crash:?}"));
             assert_eq!(keeper.recovered.damage, [], "cut at {cut_at}, {crash:?}");
+            assert_eq!(keeper.recovered.refused, 0, "cut at {cut_at}, {crash:?}");
             // Life goes on, and a second crash loses neither what was recovered nor what came after.
             let before = found(&keeper);
             let (_, after) = work(&keeper, 2, 100..110);
@@ -153,11 +173,96 @@ fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
             assert_holds(&found(&keeper), &after, &format!("second start, cut at {cut_at}, {crash:?}"));
         }
         if !was_cut {
-            break;
+            return cut_at;
         }
         cut_at += 1;
     }
-    assert!(cut_at > 10, "the work has several sync points");
+}
+
+#[test]
+fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
+    assert!(cut_everywhere(work) > 10, "the work has several sync points");
+}
+
+#[test]
+fn a_power_cut_at_any_operation_of_a_checkpoint_loses_nothing_acknowledged() {
+    let count = cut_everywhere(|k, id, times| work_with(k, id, times, checkpoint_now_and_then));
+    assert!(count > 40, "checkpoints have several sync points ({count})");
+}
+
+const WAL: &str = "/data/shards/0000-of-0001/wal";
+
+fn names(disk: &CrashDisk) -> Vec<String> {
+    block_on(disk.list(Path::new(WAL))).unwrap().into_iter().map(|e| e.name).collect()
+}
+
+#[test]
+fn a_checkpoint_takes_the_log_before_it_away() {
+    let (disk, tail) = (CrashDisk::new(), tail_bytes());
+    let keeper = open(&disk, &tail).unwrap();
+    let (taken, _) = work_with(&keeper, 1, 1..40, checkpoint_now_and_then);
+    assert_eq!(names(&disk).len(), 4, "two checkpoints and a segment behind each: {:?}", names(&disk));
+    assert_eq!(keeper.probe.checkpoints.get(), 9);
+    drop(keeper);
+    let tail = Rc::new(RefCell::new(tail.borrow().clone()));
+    let keeper = open(&disk.crash(Crash::Kill), &tail).unwrap();
+    assert_eq!(found(&keeper), taken);
+    assert!(keeper.recovered.record_count < 12, "the image was read, not the log");
+    assert!(keeper.recovered.image_bytes > 0);
+}
+
+#[test]
+fn any_flipped_bit_of_a_checkpoint_is_survived_and_reported() {
+    let disk = CrashDisk::new();
+    let keeper = open(&disk, &tail_bytes()).unwrap();
+    let (taken, _) = work_with(&keeper, 1, 1..25, checkpoint_now_and_then);
+    drop(keeper);
+    let newest = names(&disk).into_iter().filter(|n| n.starts_with("checkpoint")).next_back().unwrap();
+    let path = Path::new(WAL).join(&newest);
+    let bytes = block_on(disk.read(&path)).unwrap();
+    for at in (0..bytes.len()).step_by(31).filter(|at| bytes[*at] != 0) {
+        let disk = disk.crash(Crash::Kill);
+        disk.corrupt(&path, at, 1 << (at % 8));
+        let keeper = open(&disk, &tail_bytes()).unwrap_or_else(|e| panic!("byte {at}: {e}"));
+        assert_eq!(found(&keeper), taken, "byte {at}: the checkpoint before and the log behind it have all");
+        assert_eq!(keeper.recovered.damage.first().map(|d| &d.path), Some(&path), "byte {at}");
+        // The one before stays until another is whole.
+        let (_, after) = work_with(&keeper, 2, 100..120, checkpoint_now_and_then);
+        let keeper = open(&disk.crash(Crash::Power), &tail_bytes()).unwrap();
+        assert_holds(&found(&keeper), &after, &format!("byte {at}, second start"));
+        assert_holds(&found(&keeper), &taken, &format!("byte {at}, second start"));
+    }
+}
+
+#[test]
+fn where_both_checkpoints_are_damaged_whole_pieces_are_kept() {
+    let disk = CrashDisk::new();
+    let keeper = open(&disk, &tail_bytes()).unwrap();
+    work_with(&keeper, 1, 1..25, checkpoint_now_and_then);
+    drop(keeper);
+    for name in names(&disk).into_iter().filter(|n| n.starts_with("checkpoint")) {
+        // The third piece of each: the end.
+        disk.corrupt(&Path::new(WAL).join(name), 3 * 4096 + 1, 1);
+    }
+    let keeper = open(&disk, &tail_bytes()).unwrap();
+    assert!(keeper.recovered.damage.len() >= 2, "{:?}", keeper.recovered.damage);
+    assert!(found(&keeper).len() >= 24 * SERIES, "{} samples", found(&keeper).len());
+}
+
+#[test]
+fn a_disk_that_is_full_for_a_checkpoint_keeps_the_log() {
+    let (disk, tail) = (CrashDisk::new(), tail_bytes());
+    let keeper = open(&disk, &tail).unwrap();
+    let (taken, _) = work(&keeper, 1, 1..19);
+    disk.fail_after(1, Fault::Full);
+    assert!(block_on(keeper.checkpoint_now()).is_err());
+    assert_eq!(keeper.probe.failed_checkpoints.get(), 1);
+    disk.heal();
+    let tail = Rc::new(RefCell::new(tail.borrow().clone()));
+    let again = open(&disk.crash(Crash::Kill), &tail).unwrap();
+    assert_eq!(found(&again), taken);
+    assert!(!names(&disk.crash(Crash::Kill)).is_empty());
+    assert!(block_on(keeper.checkpoint_now()).is_ok());
 }
 
 #[test]

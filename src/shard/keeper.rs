@@ -18,11 +18,13 @@ use futures_lite::future::or;
 use crate::rt::disk::{Disk, Tail};
 use crate::rt::gate::{Gate, Signal};
 use crate::rt::{self, Moment, Pulse};
+use crate::shard::checkpoint;
 use crate::shard::probe::Probe;
-use crate::shard::wal::frame::FRAME_BYTES_MAX;
+use crate::shard::read_ahead::Damage;
+use crate::shard::wal::frame::{FRAME_BYTES_MAX, frame_bytes};
 use crate::shard::wal::log::Log;
 use crate::shard::wal::pending::{self, Owner, Pending};
-use crate::shard::wal::reader::{self, Damage};
+use crate::shard::wal::reader::{self, Start};
 use crate::shard::{Applied, Shard};
 
 /// Scraped rows have nobody waiting: a commit every 20 ms doubled the CPU of a quiet shard, so they gather.
@@ -33,6 +35,15 @@ const COMMIT_BYTES: usize = 1 << 20;
 
 /// How long a full disk is left alone before the frame is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A checkpoint is due when the log behind the last one is larger than this: two seconds of replay at most ...
+const CHECKPOINT_LOG_BYTES: u64 = 256 << 20;
+
+/// ... and than so many images: of what the disk writes, at most a third is then checkpoints.
+const CHECKPOINT_LOG_IMAGES: u64 = 2;
+
+/// How long a checkpoint that could not be written is left alone.
+const CHECKPOINT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Tails of all shards together, and of one: half of it is what may wait while a commit runs.
 const TAILS_BYTES: usize = 256 << 20;
@@ -69,7 +80,7 @@ impl Place {
         Place { dir: data_dir.join("shards").join(name), tail_dir: Tail::dir_for(data_dir), owner }
     }
 
-    fn wal_dir(&self) -> PathBuf {
+    pub fn wal_dir(&self) -> PathBuf {
         self.dir.join("wal")
     }
 
@@ -98,8 +109,54 @@ pub struct Recovered {
     pub record_count: u64,
     pub bytes: u64,
     pub series_count: usize,
+    /// Bytes of the checkpoint that was read.
+    pub image_bytes: u64,
     pub refused: u64,
     pub damage: Vec<Damage>,
+}
+
+/// What a directory and a tail come to.
+pub(in crate::shard) struct Recovery {
+    pub(in crate::shard) shard: Shard,
+    /// Where the log goes on.
+    start: Start,
+    /// The checkpoint that was read.
+    number: Option<u64>,
+    /// Batches that only the tail holds.
+    left: Vec<Vec<u8>>,
+}
+
+/// Reads the newest checkpoint at `place`, the log behind it, and the tail. Writes nothing.
+pub(in crate::shard) async fn recover(
+    disk: &Rc<dyn Disk>,
+    place: &Place,
+    tail: &[u8],
+    recovered: &mut Recovered,
+) -> Result<Recovery, rt::Error> {
+    let wal_dir = place.wal_dir();
+    let restored = checkpoint::restore(disk, &wal_dir, place.owner, &mut recovered.damage).await?;
+    let mut shard = restored.shard;
+    let mut apply = |batch: &[u8]| match shard.apply(batch) {
+        Ok(_) => Ok(()),
+        Err(e) => {
+            recovered.refused += 1;
+            Err(e.to_string())
+        }
+    };
+    let read = reader::replay(disk, &wal_dir, place.owner, restored.start, &mut apply).await?;
+    let mut left = Vec::new();
+    pending::replay(tail, place.owner, read.last_sequence, |batch| {
+        // A batch that memory refuses was refused when it came, too.
+        let _ = apply(batch);
+        left.push(batch.to_vec());
+    });
+    recovered.record_count = read.record_count + left.len() as u64;
+    recovered.bytes = read.bytes;
+    recovered.image_bytes = restored.bytes;
+    recovered.damage.extend(read.damage);
+    recovered.series_count = shard.index().series_count();
+    let start = Start { first_segment: read.last_number + 1, next_sequence: read.last_sequence + 1 };
+    Ok(Recovery { shard, start, number: restored.number, left })
 }
 
 struct Waiting {
@@ -112,6 +169,8 @@ struct Waiting {
 const WAITING_BYTES_MAX: usize = 512 << 20;
 
 pub struct Keeper {
+    disk: Rc<dyn Disk>,
+    place: Place,
     shard: RefCell<Shard>,
     pending: RefCell<Pending>,
     log: RefCell<Option<Log>>,
@@ -132,6 +191,13 @@ pub struct Keeper {
     /// Something to commit, or somebody waits.
     due: Signal,
     durable: Signal,
+    /// Bytes of the log behind the newest checkpoint, and that checkpoint's size.
+    log_bytes: Cell<u64>,
+    image_bytes: Cell<u64>,
+    /// The newest checkpoint that is known to be whole, and the one before.
+    checkpoint: Cell<Option<u64>>,
+    previous_checkpoint: Cell<Option<u64>>,
+    checkpoint_due: Signal,
     pub probe: Probe,
     pub recovered: Recovered,
 }
@@ -161,30 +227,17 @@ impl Keeper {
         for dir in place.wal_dir().ancestors().skip(1).take(3) {
             disk.sync_dir(dir).await?;
         }
-        let mut shard = Shard::default();
+        let wal_dir = place.wal_dir();
+        checkpoint::remove_unpublished(&disk, &wal_dir).await?;
         let mut recovered = Recovered::default();
-        let mut apply = |batch: &[u8]| match shard.apply(batch) {
-            Ok(_) => Ok(()),
-            Err(e) => {
-                recovered.refused += 1;
-                Err(e.to_string())
-            }
-        };
-        let read = reader::replay(&disk, &place.wal_dir(), place.owner, &mut apply).await?;
+        let Recovery { shard, start, number, left } =
+            recover(&disk, place, &tail.to_vec(), &mut recovered).await?;
         // What only the tail holds becomes the log's next frames before the tail is used again.
-        let mut left = Vec::new();
-        pending::replay(&tail.to_vec(), place.owner, read.last_sequence, |batch| {
-            // A batch that memory refuses was refused when it came, too.
-            let _ = apply(batch);
-            left.push(batch.to_vec());
-        });
-        let mut log = Log::new(disk, &place.wal_dir(), place.owner, read.last_number + 1);
-        let sequence = write_left(&mut log, read.last_sequence + 1, &left).await?;
-        recovered.record_count = read.record_count + left.len() as u64;
-        recovered.bytes = read.bytes;
-        recovered.damage = read.damage;
-        recovered.series_count = shard.index().series_count();
+        let mut log = Log::new(disk.clone(), &wal_dir, place.owner, start.first_segment);
+        let sequence = write_left(&mut log, start.next_sequence, &left).await?;
         Ok(Keeper {
+            disk,
+            place: place.clone(),
             shard: RefCell::new(shard),
             pending: RefCell::new(Pending::open(tail, place.owner, sequence)),
             log: RefCell::new(Some(log)),
@@ -199,6 +252,11 @@ impl Keeper {
             waiter_count: Cell::new(0),
             due: Signal::new(),
             durable: Signal::new(),
+            log_bytes: Cell::new(recovered.bytes),
+            image_bytes: Cell::new(recovered.image_bytes),
+            checkpoint: Cell::new(number),
+            previous_checkpoint: Cell::new(None),
+            checkpoint_due: Signal::new(),
             probe: Probe::default(),
             recovered,
         })
@@ -376,6 +434,10 @@ impl Keeper {
         self.pending.borrow_mut().finish_commit();
         self.durable_batches.set(self.committing.get());
         self.probe.note_commit(length, now.since(started));
+        self.log_bytes.set(self.log_bytes.get() + frame_bytes(length) as u64);
+        if self.is_log_long() {
+            self.checkpoint_due.notify();
+        }
         if matches!(&*self.state.borrow(), LogState::DiskFull(_)) {
             tracing::info!("the disk has room again: the shard takes samples");
             self.state.replace(LogState::Writing);
@@ -391,6 +453,63 @@ impl Keeper {
         }
         self.probe.failed_commits.set(self.probe.failed_commits.get() + 1);
         self.state.replace(next);
+    }
+}
+
+/// Checkpoints.
+impl Keeper {
+    fn is_log_long(&self) -> bool {
+        self.log_bytes.get() > CHECKPOINT_LOG_BYTES.max(CHECKPOINT_LOG_IMAGES * self.image_bytes.get())
+    }
+
+    /// Writes checkpoints when they are due, until the gate closes. A task of the background's.
+    pub async fn run_checkpoints(self: Rc<Self>, pulse: Pulse, gate: Gate) {
+        while !gate.is_closing() {
+            or(self.checkpoint_due.wait_until(|| self.is_log_long()), gate.closing()).await;
+            let write = async {
+                if let Err(e) = self.checkpoint_now().await {
+                    tracing::error!(error = %e, "a checkpoint cannot be written: the log stays as it is");
+                    pulse.sleep(CHECKPOINT_RETRY_AFTER).await;
+                }
+            };
+            or(write, gate.closing()).await;
+        }
+    }
+
+    /// Writes a checkpoint, then removes what it makes superfluous.
+    pub async fn checkpoint_now(&self) -> Result<(), rt::Error> {
+        let result = self.checkpoint_imp().await;
+        self.probe.note_checkpoint(result.is_ok());
+        result
+    }
+
+    async fn checkpoint_imp(&self) -> Result<(), rt::Error> {
+        let start = self.begin_segment().await;
+        let bytes_before = self.log_bytes.get();
+        let (dir, owner) = (self.place.wal_dir(), self.place.owner);
+        let size = checkpoint::write(&self.disk, &dir, owner, start, &self.shard).await?;
+        let newest = start.first_segment;
+        let before = self.checkpoint.replace(Some(newest));
+        if before != Some(newest) {
+            self.previous_checkpoint.set(before);
+        }
+        self.image_bytes.set(size);
+        self.log_bytes.set(self.log_bytes.get() - bytes_before);
+        let damaged: Vec<PathBuf> = self.recovered.damage.iter().map(|d| d.path.clone()).collect();
+        checkpoint::tidy(&self.disk, &dir, newest, self.previous_checkpoint.get(), &damaged).await
+    }
+
+    /// Has the log begin a new segment: everything that is in memory now is before it or in the head, everything
+    /// that comes is in it.
+    async fn begin_segment(&self) -> Start {
+        loop {
+            let is_idle = || self.log.borrow().is_some() && self.pending.borrow().committing().is_none();
+            self.durable.wait_until(is_idle).await;
+            if let Some(log) = self.log.borrow_mut().as_mut() {
+                let next_sequence = self.pending.borrow().sequence();
+                return Start { first_segment: log.end_segment(), next_sequence };
+            }
+        }
     }
 }
 

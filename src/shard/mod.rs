@@ -6,15 +6,19 @@
 //! Never: knows targets, questions, URLs, or a clock.
 
 pub mod appender;
+pub mod checkpoint;
 pub mod head;
 pub mod index;
 pub mod keeper;
 pub mod meta;
+pub mod pieces;
 pub mod probe;
+pub mod read_ahead;
 pub mod record;
 pub mod reshard;
 pub mod select;
 pub mod stream;
+pub mod table;
 pub mod wal;
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub struct Probe {
     pub commit_seconds: Cell<f64>,
     pub commit_seconds_max: Cell<f64>,
     pub failed_commits: Cell<u64>,
+    pub checkpoints: Cell<u64>,
+    pub failed_checkpoints: Cell<u64>,
 }
 
 fn add(cell: &Cell<u64>, n: usize) {
@@ -29,6 +31,10 @@ impl Probe {
         add(&self.series_created, a.series_created);
         add(&self.out_of_order, a.out_of_order);
         add(&self.duplicates, a.duplicate);
+    }
+
+    pub fn note_checkpoint(&self, was_written: bool) {
+        add(if was_written { &self.checkpoints } else { &self.failed_checkpoints }, 1);
     }
 
     pub fn note_commit(&self, bytes: usize, took: Duration) {

@@ -15,7 +15,7 @@ pub(in crate::shard) struct Group {
     /// The series of each slot; `None` where a slot was skipped.
     pub(in crate::shard) series: Vec<Option<SeriesId>>,
     /// The value of each slot before the first open row.
-    base: Vec<f64>,
+    pub(in crate::shard) base: Vec<f64>,
     /// The value of each slot after the last row.
     last: Vec<f64>,
     last_time: Timestamp,
@@ -23,11 +23,11 @@ pub(in crate::shard) struct Group {
     slot_times: Vec<Timestamp>,
     /// Slots whose last value repeats: what a full row holds beside staleness markers.
     present_count: usize,
-    open: RowLog,
+    pub(in crate::shard) open: RowLog,
     /// Older rows, in windows of [`SEAL_ROWS`].
-    sealed: Vec<Window>,
+    pub(in crate::shard) sealed: Vec<Window>,
     /// Open rows at which the next seal is due.
-    seal_at: u32,
+    pub(in crate::shard) seal_at: u32,
 }
 
 /// Rows of a sealed window: long enough that a chunk's header is little beside its values, short enough that the
@@ -78,7 +78,7 @@ struct Span {
 }
 
 /// A window never has more rows: groups begin to seal between half and one and a half [`SEAL_ROWS`].
-const SEALED_ROWS_MAX: usize = 2 * SEAL_ROWS as usize;
+pub(in crate::shard) const SEALED_ROWS_MAX: usize = 2 * SEAL_ROWS as usize;
 
 impl Columns {
     fn note_window(&mut self, i: usize, window: &Window, mint: Timestamp, maxt: Timestamp) {
@@ -98,13 +98,63 @@ impl Group {
         Group { seal_at: first_rows.clamp(1, SEALED_ROWS_MAX as u32), ..Group::default() }
     }
 
-    /// Whether any row lies between two times (inclusive).
-    pub(in crate::shard) fn overlaps(&self, start: Timestamp, end: Timestamp) -> bool {
-        let first = match self.sealed.first() {
+    /// A group as it was when its parts were written to a file.
+    pub(in crate::shard) fn restored(
+        series: Vec<Option<SeriesId>>,
+        base: Vec<f64>,
+        open: RowLog,
+        sealed: Vec<Window>,
+        last_time: Timestamp,
+        slot_times: Vec<Timestamp>,
+        seal_at: u32,
+    ) -> Self {
+        let mut last = base.clone();
+        open.iter().for_each(|row| row.for_each(|slot, v| last[slot] = v));
+        let present_count = last.iter().filter(|v| repeats(**v)).count();
+        let newest = open.last_row().map(|r| r.time).max(sealed.last().map(|w| w.last_time));
+        let last_time = newest.map_or(last_time, |n| n.max(last_time));
+        let seal_at = seal_at.clamp(1, SEALED_ROWS_MAX as u32);
+        Group { series, base, last, last_time, slot_times, present_count, open, sealed, seal_at }
+    }
+
+    /// The group of some of its slots, ascending, which are named anew.
+    pub(in crate::shard) fn of_slots(&self, slots: &[(u32, SeriesId)]) -> Group {
+        let old: Vec<u32> = slots.iter().map(|s| s.0).collect();
+        let mut open = RowLog::default();
+        let (mut mask, mut values) = (Vec::new(), Vec::new());
+        for row in self.open.iter() {
+            mask.clear();
+            mask.resize(slots.len().div_ceil(64), 0u64);
+            values.clear();
+            for (new, slot) in old.iter().enumerate() {
+                if let Some(v) = row.value(*slot) {
+                    mask[new / 64] |= 1 << (new % 64);
+                    values.push(v.to_bits());
+                }
+            }
+            open.push(row.time, row.is_partial, mask.iter().copied(), values.iter().copied());
+        }
+        Group::restored(
+            slots.iter().map(|s| Some(s.1)).collect(),
+            old.iter().map(|s| self.base[*s as usize]).collect(),
+            open,
+            self.sealed.iter().map(|w| w.of_slots(&old)).collect(),
+            self.last_time,
+            old.iter().filter_map(|s| self.slot_times.get(*s as usize)).copied().collect(),
+            self.seal_at,
+        )
+    }
+
+    pub(in crate::shard) fn first_time(&self) -> Option<Timestamp> {
+        match self.sealed.first() {
             Some(w) => Some(w.first_time),
             None => self.open.iter().next().map(|r| r.time),
-        };
-        first.is_some_and(|f| f <= end) && self.last_time >= start
+        }
+    }
+
+    /// Whether any row lies between two times (inclusive).
+    pub(in crate::shard) fn overlaps(&self, start: Timestamp, end: Timestamp) -> bool {
+        self.first_time().is_some_and(|f| f <= end) && self.last_time >= start
     }
 
     pub(in crate::shard) fn last_time(&self) -> Timestamp {

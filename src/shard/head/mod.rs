@@ -6,6 +6,7 @@
 //! Never: writes files, knows labels or who is asking.
 
 pub mod group;
+pub(in crate::shard) mod image;
 pub mod partial;
 pub mod row;
 pub mod side;
@@ -35,14 +36,16 @@ const NOWHERE: u32 = u32::MAX;
 
 #[derive(Default)]
 pub struct Head {
-    groups: Vec<Group>,
+    pub(in crate::shard) groups: Vec<Group>,
     /// By source and part: slots `part * 4096 ..` of a source.
     group_ids: HashMap<(SourceId, u32), u32>,
+    /// The source and part of each group.
+    pub(in crate::shard) keys: Vec<(SourceId, u32)>,
     /// First place of each series.
     places: Vec<Place>,
     /// Further places of the few series that several sources (or several slots of one) have fed.
     more_places: HashMap<SeriesId, Vec<Place>>,
-    side: HashMap<SeriesId, SideBuffer>,
+    pub(in crate::shard) side: HashMap<SeriesId, SideBuffer>,
     /// A bit for each series that is in `more_places` or in `side`: looking both up cost 40 ns a series of a wide
     /// query, this costs nothing.
     scattered: Vec<u64>,
@@ -115,7 +118,30 @@ impl Head {
         let group = self.group_of(source, slot);
         let slot = slot % GROUP_SLOTS_MAX;
         self.groups[group as usize].bind(slot, id);
-        let place = Place { group, slot };
+        self.place(id, Place { group, slot });
+    }
+
+    /// The side buffer of a series that has a place in `group`, and whether that is its newest place.
+    pub(in crate::shard) fn side_in(&self, group: u32, id: SeriesId) -> Option<(&SideBuffer, bool)> {
+        if !self.is_scattered(id) {
+            return None;
+        }
+        let side = self.side.get(&id)?;
+        let time = |p: &Place| self.groups[p.group as usize].last_time();
+        let first = self.places.get(id.0 as usize).filter(|p| p.group != NOWHERE);
+        let places = first.into_iter().chain(self.more_places.get(&id).into_iter().flatten());
+        let newest = places.max_by_key(|p| (time(p), p.group));
+        Some((side, newest.is_some_and(|p| p.group == group)))
+    }
+
+    /// Series with a side buffer and without a group.
+    pub(in crate::shard) fn sides_alone(&self) -> Vec<SeriesId> {
+        let is_alone = |id: &&SeriesId| self.places.get(id.0 as usize).is_none_or(|p| p.group == NOWHERE);
+        self.side.keys().filter(is_alone).copied().collect()
+    }
+
+    /// Notes that a place holds samples of a series.
+    fn place(&mut self, id: SeriesId, place: Place) {
         let i = id.0 as usize;
         if self.places.len() <= i {
             self.places.resize(i + 1, Place { group: NOWHERE, slot: 0 });
@@ -150,8 +176,40 @@ impl Head {
             // A multiplicative hash spreads the first seals over one window's length.
             let spread = next.wrapping_mul(0x9e37_79b1) >> 16;
             self.groups.push(Group::staggered(SEAL_ROWS / 2 + spread % SEAL_ROWS));
+            self.keys.push((source, slot / GROUP_SLOTS_MAX));
         }
         id
+    }
+
+    /// Takes a group that was read from a file. A source has each of its parts once: the first one stays.
+    pub(in crate::shard) fn restore_group(&mut self, key: (SourceId, u32), group: Group) {
+        let id = self.groups.len() as u32;
+        if *self.group_ids.entry(key).or_insert(id) != id {
+            return;
+        }
+        for (slot, series) in group.series.iter().enumerate() {
+            if let Some(series) = series {
+                self.place(*series, Place { group: id, slot: slot as u32 });
+            }
+        }
+        if let Some(first) = group.first_time() {
+            self.note_time(first);
+            self.note_time(group.last_time());
+        }
+        self.groups.push(group);
+        self.keys.push(key);
+    }
+
+    pub(in crate::shard) fn restore_side(&mut self, id: SeriesId, side: SideBuffer) {
+        let times = side.times.iter().copied().chain(side.histograms.iter().map(|h| h.time));
+        if let Some((first, last)) = times.fold(None, |span: Option<(i64, i64)>, t| {
+            Some(span.map_or((t, t), |(a, b)| (a.min(t), b.max(t))))
+        }) {
+            self.note_time(first);
+            self.note_time(last);
+        }
+        self.mark_scattered(id);
+        self.side.insert(id, side);
     }
 
     pub(in crate::shard) fn series_at(&self, source: SourceId, slot: u32) -> Result<SeriesId, Error> {

@@ -81,6 +81,33 @@ impl RowLog {
         self.last_at = 0;
     }
 
+    /// The rows as they lie in memory.
+    pub(in crate::shard) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// Takes rows that were written to a file; `None` where they are not rows of `slot_count` slots in order of time.
+    pub(in crate::shard) fn from_words(words: Vec<u64>, slot_count: usize) -> Option<RowLog> {
+        let (mut row_count, mut last_at, mut at, mut last_time) = (0, 0, 0, None);
+        while at < words.len() {
+            let (time, meta) = (words[at] as i64, *words.get(at + 1)?);
+            let (mask_len, value_count) = ((meta & !PARTIAL) as usize >> 32, meta as u32 as usize);
+            let mask = words.get(at + 2..)?.get(..mask_len)?;
+            let named: u32 = mask.iter().map(|w| w.count_ones()).sum();
+            let width = mask
+                .iter()
+                .rposition(|w| *w != 0)
+                .map_or(0, |w| w * 64 + 64 - mask[w].leading_zeros() as usize);
+            if named as usize != value_count || width > slot_count || last_time.is_some_and(|l| l >= time) {
+                return None;
+            }
+            (last_at, last_time) = (at, Some(time));
+            at = (at + 2 + mask_len).checked_add(value_count).filter(|end| *end <= words.len())?;
+            row_count += 1;
+        }
+        Some(RowLog { words, row_count, last_at })
+    }
+
     /// Appends a row; `values` are in slot order, one for each bit of `mask`.
     pub(in crate::shard) fn push(
         &mut self,

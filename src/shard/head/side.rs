@@ -4,7 +4,7 @@ use model::Timestamp;
 
 use crate::shard::select::HistogramPoint;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(in crate::shard) struct SideBuffer {
     pub(in crate::shard) times: Vec<Timestamp>,
     pub(in crate::shard) values: Vec<f64>,

@@ -13,17 +13,18 @@ use model::Timestamp;
 use crate::shard::head::row::{ABSENT, is_absent};
 
 /// The decoders of `codec` may read this far behind a chunk.
-const SLACK_BYTES: usize = 64;
+pub(in crate::shard) const SLACK_BYTES: usize = 64;
 
 pub(in crate::shard) struct Window {
     pub(in crate::shard) first_time: Timestamp,
     pub(in crate::shard) last_time: Timestamp,
-    row_count: u16,
-    slot_count: u16,
-    is_wide: bool,
+    pub(in crate::shard) row_count: u16,
+    pub(in crate::shard) slot_count: u16,
+    /// End offsets are u32 rather than u16.
+    pub(in crate::shard) is_wide: bool,
     /// Where the end offsets begin.
-    offsets_at: u32,
-    bytes: Box<[u8]>,
+    pub(in crate::shard) offsets_at: u32,
+    pub(in crate::shard) bytes: Box<[u8]>,
 }
 
 /// Scratch memory of sealing, kept by the head for all its groups.
@@ -57,10 +58,7 @@ impl Sealer {
         self.bytes.clear();
         time_column::encode(times, &mut self.bytes);
         let offsets_at = self.bytes.len() as u32;
-        for end in &self.ends {
-            let end = end.to_le_bytes();
-            self.bytes.extend_from_slice(if is_wide { &end } else { &end[..2] });
-        }
+        push_ends(&self.ends, is_wide, &mut self.bytes);
         self.bytes.extend_from_slice(&self.chunks);
         self.bytes.resize(self.bytes.len() + SLACK_BYTES, 0);
         Window {
@@ -75,6 +73,13 @@ impl Sealer {
     }
 }
 
+fn push_ends(ends: &[u32], is_wide: bool, out: &mut Vec<u8>) {
+    for end in ends {
+        let end = end.to_le_bytes();
+        out.extend_from_slice(if is_wide { &end } else { &end[..2] });
+    }
+}
+
 impl Window {
     pub(in crate::shard) fn heap_bytes(&self) -> usize {
         self.bytes.len()
@@ -84,29 +89,89 @@ impl Window {
         usize::from(self.row_count)
     }
 
+    /// Whether offsets and times lie where they should: what is read back from a file is asked before it is used.
+    pub(in crate::shard) fn check(&self) -> Result<(), codec::Error> {
+        let corrupt = codec::Error::Corrupt;
+        let chunks_at = self.chunks_at();
+        let chunk_bytes = (self.bytes.len() - SLACK_BYTES)
+            .checked_sub(chunks_at)
+            .ok_or(corrupt("a window ends before its chunks"))?;
+        let ends = (0..usize::from(self.slot_count)).map(|s| self.end(s));
+        if !ends.clone().is_sorted() || ends.last().unwrap_or(0) != chunk_bytes {
+            return Err(corrupt("offsets of a window"));
+        }
+        let mut times = vec![0; self.row_count()];
+        let read =
+            time_column::decode(&self.bytes[..self.offsets_at as usize], self.row_count(), &mut times)?;
+        let fits = read == self.offsets_at as usize
+            && times.is_sorted_by(|a, b| a < b)
+            && times.first() == Some(&self.first_time)
+            && times.last() == Some(&self.last_time);
+        if fits { Ok(()) } else { Err(corrupt("times of a window")) }
+    }
+
+    fn chunks_at(&self) -> usize {
+        self.offsets_at as usize + usize::from(self.slot_count) * if self.is_wide { 4 } else { 2 }
+    }
+
+    /// The window of some of its slots, ascending: their chunks as they are.
+    pub(in crate::shard) fn of_slots(&self, slots: &[u32]) -> Window {
+        let (mut chunks, mut ends) = (Vec::new(), Vec::new());
+        for slot in slots {
+            if *slot < u32::from(self.slot_count) {
+                let length = self.chunk_bytes(*slot as usize);
+                chunks.extend_from_slice(&self.chunk(*slot)[..length]);
+            }
+            ends.push(chunks.len() as u32);
+        }
+        let is_wide = chunks.len() > usize::from(u16::MAX);
+        let mut bytes = self.bytes[..self.offsets_at as usize].to_vec();
+        push_ends(&ends, is_wide, &mut bytes);
+        bytes.extend_from_slice(&chunks);
+        bytes.resize(bytes.len() + SLACK_BYTES, 0);
+        Window {
+            first_time: self.first_time,
+            last_time: self.last_time,
+            row_count: self.row_count,
+            slot_count: slots.len() as u16,
+            is_wide,
+            offsets_at: self.offsets_at,
+            bytes: bytes.into_boxed_slice(),
+        }
+    }
+
+    fn chunk_bytes(&self, slot: usize) -> usize {
+        self.end(slot) - if slot == 0 { 0 } else { self.end(slot - 1) }
+    }
+
     /// Decodes the times into `out`, which is `row_count` long.
     pub(in crate::shard) fn read_times(&self, out: &mut [Timestamp]) {
-        // Sealed by this process from memory it owns: a chunk that does not decode is a bug, not an input.
-        time_column::decode(&self.bytes, self.row_count(), out).expect("a sealed time column decodes");
+        // Sealed by this process, or read from a file and checked: a column that does not decode is a bug.
+        let read = time_column::decode(&self.bytes, self.row_count(), out);
+        debug_assert!(read.is_ok(), "a sealed time column decodes");
     }
 
     /// Decodes one slot's values into `out`, which is `row_count` long; [`ABSENT`] where it has no sample.
     pub(in crate::shard) fn read_slot(&self, slot: u32, out: &mut [f64]) {
-        if slot >= u32::from(self.slot_count) {
+        let chunk = self.chunk(slot);
+        if chunk.is_empty() {
             out.fill(ABSENT);
             return;
+        }
+        if value::decode(chunk, self.row_count(), out).is_err() {
+            // Cannot be with bytes whose checksum fitted; if it is all the same, a gap is the honest answer.
+            out.fill(ABSENT);
+        }
+    }
+
+    /// The bytes from a slot's chunk on, to the window's end; none where the slot has no sample.
+    fn chunk(&self, slot: u32) -> &[u8] {
+        if slot >= u32::from(self.slot_count) {
+            return &[];
         }
         let slot = slot as usize;
         let from = if slot == 0 { 0 } else { self.end(slot - 1) };
-        let to = self.end(slot);
-        if from == to {
-            out.fill(ABSENT);
-            return;
-        }
-        let width = if self.is_wide { 4 } else { 2 };
-        let chunks_at = self.offsets_at as usize + usize::from(self.slot_count) * width;
-        value::decode(&self.bytes[chunks_at + from..], self.row_count(), out)
-            .expect("a sealed chunk decodes");
+        if from == self.end(slot) { &[] } else { &self.bytes[self.chunks_at() + from..] }
     }
 
     fn end(&self, slot: usize) -> usize {

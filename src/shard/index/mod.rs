@@ -90,24 +90,57 @@ impl Index {
         if let Some(id) = self.find_hashed(hash, labels) {
             return Ok((id, false));
         }
-        self.insert(hash, labels)
-            .map(|id| (id, true))
-            .ok_or(Full { series_count: self.entries.len(), text_bytes: self.symbols.text_bytes() })
+        self.insert(hash, labels).map(|id| (id, true)).ok_or(self.full())
+    }
+
+    fn full(&self) -> Full {
+        Full { series_count: self.entries.len(), text_bytes: self.symbols.text_bytes() }
+    }
+
+    /// The symbol of a text, made where it is new.
+    pub fn intern(&mut self, text: &str) -> Result<SymbolId, Full> {
+        self.symbols.try_intern(text).ok_or(self.full())
+    }
+
+    /// The id of the series with these labels (symbols of this index, in order of the names' text) and their hash.
+    pub fn find_or_insert_symbols(
+        &mut self,
+        hash: SeriesHash,
+        names: &[SymbolId],
+        values: &[SymbolId],
+    ) -> Result<SeriesId, Full> {
+        let same = |i: &u32| {
+            let (_, n, v) = self.shape_of(SeriesId(*i));
+            self.hashes[*i as usize] == hash && n == names && v == values
+        };
+        match self.by_hash.find(hash.0, same) {
+            Some(i) => Ok(SeriesId(*i)),
+            None => self.insert_symbols(hash, names, values).ok_or(self.full()),
+        }
     }
 
     fn insert(&mut self, hash: SeriesHash, labels: &Labels) -> Option<SeriesId> {
-        let id = SeriesId(u32::try_from(self.entries.len()).ok()?);
-        let start = u32::try_from(self.values.len() + labels.len()).ok()? - labels.len() as u32;
         let mut names = Vec::with_capacity(16);
         let mut values = Vec::with_capacity(16);
         for l in labels {
             names.push(self.symbols.try_intern(l.name)?);
             values.push(self.symbols.try_intern(l.value)?);
         }
-        for (n, v) in names.iter().zip(&values) {
+        self.insert_symbols(hash, &names, &values)
+    }
+
+    fn insert_symbols(
+        &mut self,
+        hash: SeriesHash,
+        names: &[SymbolId],
+        values: &[SymbolId],
+    ) -> Option<SeriesId> {
+        let id = SeriesId(u32::try_from(self.entries.len()).ok()?);
+        let start = u32::try_from(self.values.len() + values.len()).ok()? - values.len() as u32;
+        for (n, v) in names.iter().zip(values) {
             self.postings.insert(*n, *v, id);
         }
-        self.values.extend_from_slice(&values);
+        self.values.extend_from_slice(values);
         let shape = self.shape(names);
         self.entries.push(Entry { shape, start });
         self.hashes.push(hash);
@@ -116,16 +149,22 @@ impl Index {
         Some(id)
     }
 
-    fn shape(&mut self, names: Vec<SymbolId>) -> ShapeId {
-        if let Some(id) = self.shape_ids.get(names.as_slice()) {
+    fn shape(&mut self, names: &[SymbolId]) -> ShapeId {
+        if let Some(id) = self.shape_ids.get(names) {
             return *id;
         }
         // Fewer shapes than series, and series fit u32.
         let id = ShapeId(self.shapes.len() as u32);
-        let names = names.into_boxed_slice();
-        self.shapes.push(names.clone());
-        self.shape_ids.insert(names, id);
+        self.shapes.push(names.into());
+        self.shape_ids.insert(names.into(), id);
         id
+    }
+
+    /// The number of a series' shape, and its labels as names and values.
+    pub fn shape_of(&self, id: SeriesId) -> (u32, &[SymbolId], &[SymbolId]) {
+        let e = self.entries[id.0 as usize];
+        let names = &self.shapes[e.shape.0 as usize];
+        (e.shape.0, names, &self.values[e.start as usize..e.start as usize + names.len()])
     }
 
     /// Labels of a series as symbols, in order of their names' text.

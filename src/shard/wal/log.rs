@@ -20,6 +20,8 @@ pub struct Log {
     dir: PathBuf,
     owner: Owner,
     segment: Option<Segment>,
+    /// A segment that was ended and is yet to be closed.
+    ended: Option<Segment>,
     next_number: u64,
     pool: Pool,
     pub segment_count: u64,
@@ -41,6 +43,7 @@ impl Log {
             dir: dir.to_path_buf(),
             owner,
             segment: None,
+            ended: None,
             next_number,
             pool: Pool::new(),
             segment_count,
@@ -78,8 +81,14 @@ impl Log {
         Ok(())
     }
 
+    /// Ends the segment being written: the next frame begins a new one, whose number this returns.
+    pub fn end_segment(&mut self) -> u64 {
+        self.ended = self.segment.take().or(self.ended.take());
+        self.next_number
+    }
+
     async fn open_segment(&mut self) -> Result<Segment, Error> {
-        if let Some(old) = self.segment.take() {
+        if let Some(old) = self.segment.take().or(self.ended.take()) {
             old.file.close().await?;
         }
         let number = self.next_number;
@@ -101,7 +110,7 @@ impl Log {
     }
 
     pub async fn close(&mut self) -> Result<(), Error> {
-        match self.segment.take() {
+        match self.segment.take().or(self.ended.take()) {
             Some(s) => s.file.close().await,
             None => Ok(()),
         }

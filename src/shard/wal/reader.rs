@@ -1,31 +1,18 @@
 //! Reading a log back at start: every whole frame in order, and a report of what was not.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::rt;
-use crate::rt::disk::{Disk, File, Mode};
+use crate::rt::disk::Disk;
+use crate::shard::read_ahead::{Damage, ReadAhead};
 use crate::shard::wal::frame::{
     BLOCK_BYTES, FRAME_HEADER_BYTES, SegmentHeader, decode_header, for_each_record, frame_bytes,
 };
 use crate::shard::wal::pending::Owner;
 
-/// One read: large enough for the disk's full speed, small beside a segment.
-const READ_BYTES: usize = 4 << 20;
-
-/// Something in a log that does not fit. It is set aside and shown; the start goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    pub path: PathBuf,
-    pub offset: u64,
-    pub what: String,
-}
-
-impl std::fmt::Display for Damage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at byte {}: {}", self.path.display(), self.offset, self.what)
-    }
-}
+/// Damage that is told in detail; a log that does not fit at all would fill memory with complaints.
+const DAMAGE_MAX: usize = 100;
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -39,7 +26,28 @@ pub struct Replayed {
     pub damage: Vec<Damage>,
 }
 
-/// Reads the log in `dir` (which exists), calling `apply` with each batch.
+/// Where a log is to be read from: behind what a checkpoint holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    pub first_segment: u64,
+    /// Sequence of the first frame there; 0 where any will do.
+    pub next_sequence: u64,
+}
+
+impl Start {
+    pub const BEGINNING: Start = Start { first_segment: 1, next_sequence: 0 };
+}
+
+/// Numbers of the segments in `dir`, ascending.
+pub async fn segment_numbers(disk: &Rc<dyn Disk>, dir: &Path) -> Result<Vec<u64>, rt::Error> {
+    let entries = disk.list(dir).await?;
+    let mut numbers: Vec<u64> =
+        entries.iter().filter(|e| !e.is_dir).filter_map(|e| e.name.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Reads the log in `dir` (which exists) from a place on, calling `apply` with each batch.
 ///
 /// A torn end is expected after a crash and ends the log quietly. Anything else that does not fit is damage: that
 /// segment's whole frames before it are applied, the rest of it is skipped.
@@ -47,33 +55,31 @@ pub async fn replay(
     disk: &Rc<dyn Disk>,
     dir: &Path,
     owner: Owner,
+    start: Start,
     mut apply: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<Replayed, rt::Error> {
-    let mut out = Replayed::default();
-    let mut numbers: Vec<u64> =
-        disk.list(dir).await?.iter().filter(|e| !e.is_dir).filter_map(|e| e.name.parse().ok()).collect();
-    numbers.sort_unstable();
-    for number in numbers {
+    let mut out = Replayed {
+        last_number: start.first_segment - 1,
+        last_sequence: start.next_sequence.saturating_sub(1),
+        ..Replayed::default()
+    };
+    for number in segment_numbers(disk, dir).await? {
+        if number < start.first_segment {
+            continue;
+        }
         let path = dir.join(crate::shard::wal::log::segment_name(number));
         out.last_number = number;
-        let file = disk.open(&path, Mode::Read).await?;
-        let mut segment =
-            Segment { path, size: file.size().await?, file, at: 0, window: Vec::new(), window_at: 0 };
+        let mut segment = Segment { ahead: ReadAhead::open(disk, &path).await?, at: 0 };
         segment.replay(owner, number, &mut out, &mut apply).await?;
-        segment.file.close().await?;
+        segment.ahead.close().await?;
     }
     Ok(out)
 }
 
 struct Segment {
-    path: PathBuf,
-    file: Rc<dyn File>,
-    size: u64,
+    ahead: ReadAhead,
     /// Where the next frame begins.
     at: u64,
-    /// Bytes of the file from `window_at` on.
-    window: Vec<u8>,
-    window_at: u64,
 }
 
 impl Segment {
@@ -84,11 +90,11 @@ impl Segment {
         out: &mut Replayed,
         apply: &mut impl FnMut(&[u8]) -> Result<(), String>,
     ) -> Result<(), rt::Error> {
-        if self.size < BLOCK_BYTES as u64 {
+        if self.ahead.size < BLOCK_BYTES as u64 {
             // Killed between creating the file and writing its header: nothing was acknowledged in it.
             return Ok(());
         }
-        let header = SegmentHeader::decode(self.bytes(0, BLOCK_BYTES).await?);
+        let header = SegmentHeader::decode(self.ahead.bytes(0, BLOCK_BYTES).await?);
         match header {
             Err(what) => {
                 self.damaged(0, what.to_owned(), out);
@@ -101,19 +107,20 @@ impl Segment {
             Ok(_) => {}
         }
         self.at = BLOCK_BYTES as u64;
-        while self.at + FRAME_HEADER_BYTES as u64 <= self.size {
+        while self.at + FRAME_HEADER_BYTES as u64 <= self.ahead.size {
             let at = self.at;
-            let Some((sequence, length)) = decode_header(self.bytes(at, FRAME_HEADER_BYTES).await?) else {
+            let Some((sequence, length)) = decode_header(self.ahead.bytes(at, FRAME_HEADER_BYTES).await?)
+            else {
                 return self.end(out).await;
             };
-            if at + (FRAME_HEADER_BYTES + length) as u64 > self.size {
+            if at + (FRAME_HEADER_BYTES + length) as u64 > self.ahead.size {
                 return self.end(out).await;
             }
             if out.last_sequence != 0 && sequence != out.last_sequence + 1 {
                 let what = format!("frame {sequence} follows frame {}", out.last_sequence);
                 self.damaged(at, what, out);
             }
-            let frame = self.bytes(at, FRAME_HEADER_BYTES + length).await?;
+            let frame = self.ahead.bytes(at, FRAME_HEADER_BYTES + length).await?;
             let records = &frame[FRAME_HEADER_BYTES..];
             let mut refused = None;
             let mut count = 0;
@@ -139,15 +146,17 @@ impl Segment {
     }
 
     fn damaged(&self, offset: u64, what: String, out: &mut Replayed) {
-        out.damage.push(Damage { path: self.path.clone(), offset, what });
+        if out.damage.len() < DAMAGE_MAX {
+            out.damage.push(self.ahead.damage(offset, what));
+        }
     }
 
     /// The log ends here, unless whole frames follow: then it is damaged here.
     async fn end(&mut self, out: &mut Replayed) -> Result<(), rt::Error> {
         let from = self.at;
         let mut at = from + BLOCK_BYTES as u64;
-        while at + FRAME_HEADER_BYTES as u64 <= self.size {
-            if let Some((sequence, _)) = decode_header(self.bytes(at, FRAME_HEADER_BYTES).await?)
+        while at + FRAME_HEADER_BYTES as u64 <= self.ahead.size {
+            if let Some((sequence, _)) = decode_header(self.ahead.bytes(at, FRAME_HEADER_BYTES).await?)
                 && sequence > out.last_sequence
             {
                 let what = format!("a frame is damaged; frame {sequence} and what follows it were not read");
@@ -157,29 +166,5 @@ impl Segment {
             at += BLOCK_BYTES as u64;
         }
         Ok(())
-    }
-
-    /// `len` bytes of the file from `at` on; fewer at its end. Frames are read once, in order.
-    async fn bytes(&mut self, at: u64, len: usize) -> Result<&[u8], rt::Error> {
-        let end = at + len as u64;
-        if at < self.window_at || end > self.window_at + self.window.len() as u64 {
-            if at < self.window_at || at > self.window_at + self.window.len() as u64 {
-                self.window.clear();
-            } else {
-                self.window.drain(..(at - self.window_at) as usize);
-            }
-            self.window_at = at;
-            while (self.window.len() < len) && self.window_at + (self.window.len() as u64) < self.size {
-                let from = self.window_at + self.window.len() as u64;
-                let block = self.file.read_at(from, READ_BYTES.max(len - self.window.len())).await?;
-                if block.is_empty() {
-                    break;
-                }
-                self.window.extend_from_slice(&block);
-            }
-        }
-        let from = (at - self.window_at) as usize;
-        let to = (from + len).min(self.window.len());
-        Ok(&self.window[from.min(to)..to])
     }
 }
