@@ -61,7 +61,7 @@ pub struct MeshSink {
     pub keeper: Rc<Keeper>,
     pub mesh: HouseMesh,
     pub generation: Arc<AtomicU64>,
-    /// Source ids: the start's time in seconds, the shard, a count. Never the same twice, in any life.
+    /// Source ids: the start's number, the shard, a count. Never the same twice, in any life.
     pub life: u64,
     pub sources: Cell<u64>,
 }
@@ -71,9 +71,8 @@ const SOURCES_BITS: u32 = 24;
 const SHARD_BITS: u32 = 10;
 
 impl MeshSink {
-    pub fn source_base(start_seconds: u64, shard: u16) -> u64 {
-        (start_seconds & 0x3fff_ffff) << (SOURCES_BITS + SHARD_BITS)
-            | u64::from(shard & 0x3ff) << SOURCES_BITS
+    pub fn source_base(start: u64, shard: u16) -> u64 {
+        (start & 0x3fff_ffff) << (SOURCES_BITS + SHARD_BITS) | u64::from(shard & 0x3ff) << SOURCES_BITS
     }
 }
 

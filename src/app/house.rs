@@ -36,7 +36,8 @@ struct Plan {
     data_dir: std::path::PathBuf,
     directory_id: u64,
     generation: Arc<AtomicU64>,
-    start_seconds: u64,
+    /// Which start of the data directory this is.
+    start: u64,
     seed: u64,
     tolerance_ms: i64,
     ack_durable: bool,
@@ -65,7 +66,7 @@ impl House {
             data_dir: dir.path.clone(),
             directory_id: dir.id,
             generation: Arc::default(),
-            start_seconds: (options.clock.now_ms() / 1000) as u64,
+            start: dir.start,
             seed: options.seed,
             tolerance_ms: options.tolerance_ms,
             ack_durable: options.ack_durable,
@@ -114,7 +115,7 @@ async fn build(plan: Plan, context: ShardContext<Core, Rows>) -> Result<Rc<Core>
         keeper: keeper.clone(),
         mesh: context.mesh.clone(),
         generation: plan.generation,
-        life: MeshSink::source_base(plan.start_seconds, shard),
+        life: MeshSink::source_base(plan.start, shard),
         sources: std::cell::Cell::new(0),
     };
     let received = remote::Settings {

@@ -123,7 +123,7 @@ fn serve(flags: Flags) -> Result<(), Stop> {
         .map_err(failed)?;
     let listeners = runtime.block_on(bind_all(&flags.listen))?;
     let dir = DataDir::open(&flags.data_dir, !flags.no_lockfile, shard_count).map_err(failed)?;
-    crate::app::directory::adopt(&dir, shard_count, (clock.now_ms() / 1000) as u64).map_err(failed)?;
+    crate::app::directory::adopt(&dir, shard_count).map_err(failed)?;
     let backend = Arc::new(backend_of(flags, config, load, clock, shard_count)?);
     runtime.block_on(run(backend, dir, cpus, listeners))
 }

@@ -175,6 +175,10 @@ pub fn exp(x: f64) -> f64 {
         return 0.0;
     }
     let k = (x * LOG2_E).round_ties_even();
+    // So is Go's: the last values before the largest float are lost.
+    if k >= 1024.0 {
+        return f64::INFINITY;
+    }
     let ln2_upper = f64::from_bits(0x3fe6_2e42_fefa_3000);
     let ln2_lower = 0.282_352_905_630_315_77e-12;
     // A sixteenth of what is left of x, by Taylor's series; then squared four times.
@@ -316,6 +320,7 @@ mod tests {
         check(exp2(f64::NEG_INFINITY), 0.0);
         check(exp(0.0), 1.0);
         check(exp(710.0), f64::INFINITY);
+        check(exp(709.5), f64::INFINITY);
         check(exp(-1e300), 0.0);
         check(exp(f64::NAN), f64::NAN);
         check(acosh(1.0), 0.0);
