@@ -1,6 +1,6 @@
 //! The way of a request: read here, judged and appended where its series live, answered when all of it is durable.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use exposition::remote_write::{RequestV1, RequestV2};
@@ -27,6 +27,15 @@ const FUTURE_MS_MAX: i64 = 10 * 60_000;
 /// Commits that an append waits for when the tail is full, before the sender is put off: each empties a half of the
 /// tail and takes a few milliseconds.
 const COMMITS_AWAITED_MAX: usize = 16;
+
+/// The largest batch that fits the smallest tail's half: beyond it lies only a series with a megabyte of labels.
+const BATCH_BYTES_MAX: usize = (1 << 20) - 4096;
+
+/// Unpacked bodies that one shard holds at a time: four of the largest, hundreds of the usual ones.
+const UNPACKED_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
+
+/// A block of snappy gives at most 64 bytes for 3: what claims more is no block, and gets no memory.
+const EXPANSION_MAX: usize = 22;
 
 /// Buffers kept for the next request; more requests at once make their own. A kept one holds no more than this.
 const KEPT_COUNT_MAX: usize = 16;
@@ -59,6 +68,7 @@ pub struct Receiver {
     stream: RefCell<Stream>,
     scratches: RefCell<Vec<Scratch>>,
     batches: RefCell<Vec<Batches>>,
+    unpacked_bytes: Cell<usize>,
     probe: Probe,
 }
 
@@ -72,6 +82,7 @@ impl Receiver {
             stream: RefCell::new(Stream::new(settings.source)),
             scratches: RefCell::default(),
             batches: RefCell::default(),
+            unpacked_bytes: Cell::new(0),
             probe: Probe::default(),
         }
     }
@@ -91,7 +102,11 @@ impl Receiver {
         let mut scratch = self.scratches.borrow_mut().pop().unwrap_or_else(|| self.new_scratch());
         add(&self.probe.requests, 1);
         add(&self.probe.body_bytes, body.len() as u64);
-        let answer = match self.take_imp(&mut scratch, protocol, body, now).await {
+        let result = match unpacked_length(body) {
+            Ok(length) => self.take_bounded(&mut scratch, protocol, body, length, now).await,
+            Err(e) => Err(e),
+        };
+        let answer = match result {
             Ok(answer) => answer,
             Err(e) => {
                 let counter = match e {
@@ -123,14 +138,34 @@ impl Receiver {
         }
     }
 
-    async fn take_imp(
+    async fn take_bounded(
         &self,
         scratch: &mut Scratch,
         protocol: Protocol,
         body: &[u8],
+        length: usize,
         now: Timestamp,
     ) -> Result<Answer, Error> {
-        let length = unpack(&mut scratch.decoder, body, &mut scratch.raw)?;
+        let held = self.unpacked_bytes.get();
+        if held + length > UNPACKED_BYTES_MAX {
+            return Err(Error::Busy("too many remote write requests at one time".to_owned()));
+        }
+        self.unpacked_bytes.set(held + length);
+        let result = match unpack(&mut scratch.decoder, body, length, &mut scratch.raw) {
+            Ok(()) => self.take_unpacked(scratch, protocol, length, now).await,
+            Err(e) => Err(e),
+        };
+        self.unpacked_bytes.set(self.unpacked_bytes.get() - length);
+        result
+    }
+
+    async fn take_unpacked(
+        &self,
+        scratch: &mut Scratch,
+        protocol: Protocol,
+        length: usize,
+        now: Timestamp,
+    ) -> Result<Answer, Error> {
         let latest = now.saturating_add(FUTURE_MS_MAX);
         let sorter = &mut scratch.sorter;
         sorter.begin(latest);
@@ -374,6 +409,10 @@ impl Receiver {
     async fn append_all(&self, batches: &Batches) -> Result<u64, Error> {
         let mut dropped = 0;
         for batch in batches.iter() {
+            if batch.len() > BATCH_BYTES_MAX {
+                let bytes = batch.len();
+                return Err(Error::Bad(format!("a series of {bytes} bytes is larger than the log takes")));
+            }
             let mut commits = 0;
             while !self.keeper.has_room(batch.len()) {
                 commits += 1;
@@ -405,9 +444,12 @@ fn in_order(mut faults: Vec<(u32, String)>) -> Vec<String> {
     faults.into_iter().map(|f| f.1).collect()
 }
 
-/// Unpacks a snappy block into `raw`, which only grows; returns how many bytes it came to.
-fn unpack(decoder: &mut Decoder, body: &[u8], raw: &mut Vec<u8>) -> Result<usize, Error> {
-    let corrupt = || Error::Bad("snappy: corrupt input".to_owned());
+fn corrupt() -> Error {
+    Error::Bad("snappy: corrupt input".to_owned())
+}
+
+/// What a snappy block says it unpacks to.
+fn unpacked_length(body: &[u8]) -> Result<usize, Error> {
     if body.is_empty() {
         return Err(corrupt());
     }
@@ -415,8 +457,16 @@ fn unpack(decoder: &mut Decoder, body: &[u8], raw: &mut Vec<u8>) -> Result<usize
     if length > BODY_BYTES_MAX {
         return Err(Error::Bad(format!("decoded size exceeds the {BODY_BYTES_MAX} bytes limit")));
     }
+    if length > body.len().saturating_mul(EXPANSION_MAX) {
+        return Err(corrupt());
+    }
+    Ok(length)
+}
+
+/// Unpacks a snappy block of `length` bytes into `raw`, which only grows.
+fn unpack(decoder: &mut Decoder, body: &[u8], length: usize, raw: &mut Vec<u8>) -> Result<(), Error> {
     if raw.len() < length {
         raw.resize(length, 0);
     }
-    decoder.decompress(body, &mut raw[..length]).map_err(|_| corrupt())
+    decoder.decompress(body, &mut raw[..length]).map(drop).map_err(|_| corrupt())
 }

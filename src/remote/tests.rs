@@ -250,6 +250,12 @@ fn bodies_that_are_no_requests_are_refused() {
     // A block that says it unpacks to 1 GiB.
     let bomb = [0x80, 0x80, 0x80, 0x80, 0x04, 0, 0];
     check(Protocol::V1, &bomb, "decoded size exceeds the 33554432 bytes limit");
+    // And one that says 16 MiB with seven bytes.
+    check(Protocol::V1, &[0x80, 0x80, 0x80, 0x08, 0, 0, 0], "snappy: corrupt input");
+    let long = "x".repeat(3 << 20);
+    let huge = v1(&[(&[("__name__", "m"), ("a", &long)], &[(NOW, 1.0)])]);
+    let answer = house.send(0, Protocol::V1, &huge);
+    assert!(answer.status == 400 && answer.text.ends_with("larger than the log takes"), "{answer:?}");
     assert_eq!(house.send(0, Protocol::V1, &[0x0a, 9]), bad("unexpected EOF"));
     assert_eq!(house.send(0, Protocol::V2, &[0x2a, 9]), bad("unexpected EOF"));
     assert_eq!(house.series_count(), 0);

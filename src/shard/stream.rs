@@ -5,6 +5,7 @@
 //! a group, so that they share rows ever after. Nothing here waits; the log and the disk are the caller's.
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use model::float_text::format_g;
 use model::{Labels, SeriesId, Timestamp};
 
@@ -127,7 +128,7 @@ pub struct Fresh {
     pub slots: Vec<u32>,
     /// Those among them that are new to the shard's stream.
     made: Vec<u32>,
-    by_labels: HashMap<u64, Vec<(Labels, u32)>>,
+    by_labels: HashMap<Labels, u32>,
 }
 
 impl Stream {
@@ -178,12 +179,11 @@ impl Stream {
         fresh: &mut Fresh,
         batches: &mut Batches,
     ) -> Option<u32> {
-        let same_hash = fresh.by_labels.entry(labels.series_hash().0).or_default();
-        if let Some((_, slot)) = same_hash.iter().find(|(l, _)| l == labels) {
-            return Some(*slot);
-        }
-        let slot = self.slot_of(time)?;
-        same_hash.push((labels.clone(), slot));
+        let entry = match fresh.by_labels.entry(labels.clone()) {
+            Entry::Occupied(slot) => return Some(*slot.get()),
+            Entry::Vacant(entry) => entry,
+        };
+        let slot = *entry.insert(self.slot_of(time)?);
         fresh.made.push(slot);
         batches.open(self.source);
         record::push_define(&mut batches.bytes, slot, labels);
