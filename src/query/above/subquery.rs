@@ -127,7 +127,8 @@ impl Evaluator<'_> {
             Samples { times: &times, values: &values, starts: &[], histograms: &histograms, times_number: 0 };
         let name = || row.labels.metric_name().unwrap_or_default().to_owned();
         let read = ranger.fill(samples, scratch, &name, result, &mut self.notes)?;
-        if matches!(ranger.function, Function::Rate | Function::Increase) && !result.floats.is_empty() {
+        let is_rate = matches!(ranger.function, Function::Rate | Function::Increase);
+        if is_rate && result.floats.iter().any(|v| !is_absent(*v)) {
             let kind = row.labels.value_or_empty(TYPE_LABEL);
             let kind = self.settings.type_and_unit_labels.then_some(kind);
             judge_counter(&name(), kind, ranger.span, &mut self.notes);
