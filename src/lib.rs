@@ -16,6 +16,7 @@ pub mod shard;
 pub mod query;
 
 // Floor 4: the trades.
+pub mod remote;
 pub mod scrape;
 
 // Floor 5: the front.

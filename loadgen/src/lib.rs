@@ -111,7 +111,7 @@ struct ScrapeArgs {
     shape: ShapeArgs,
     #[command(flatten)]
     report: ReportArgs,
-    /// Systems in turn: ours=PATH[ flags], prometheus, victoriametrics.
+    /// Systems in turn: `ours=PATH[ flags]`, prometheus, victoriametrics.
     #[arg(long, default_value = "prometheus,victoriametrics")]
     systems: String,
     /// Length of the steady window, rounded up to whole intervals.
@@ -136,7 +136,7 @@ struct ScrapeArgs {
 struct SmokeArgs {
     #[command(flatten)]
     report: ReportArgs,
-    /// Systems in turn: ours=PATH[ flags], prometheus, victoriametrics.
+    /// Systems in turn: `ours=PATH[ flags]`, prometheus, victoriametrics.
     #[arg(long, default_value = "prometheus,victoriametrics")]
     systems: String,
 }
@@ -145,7 +145,7 @@ struct SmokeArgs {
 struct WriteArgs {
     #[command(flatten)]
     report: ReportArgs,
-    /// Systems in turn: ours=PATH[ flags], prometheus, victoriametrics.
+    /// Systems in turn: `ours=PATH[ flags]`, prometheus, victoriametrics.
     #[arg(long, default_value = "prometheus,victoriametrics")]
     systems: String,
     /// Series over all connections; with --new, how many are new with each turn.

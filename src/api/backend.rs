@@ -5,10 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use model::{Labels, Matcher, Timestamp};
 
 use crate::api::error::ApiError;
 use crate::query::value::Value;
+use crate::remote::{self, Protocol};
 
 pub type Reply<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send>>;
 
@@ -172,6 +174,8 @@ pub trait Backend: Send + Sync + 'static {
     fn metadata(&self) -> Reply<Vec<MetadataEntry>>;
     fn targets(&self) -> Reply<Targets>;
     fn tsdb_status(&self, limit: usize) -> Reply<TsdbStatus>;
+    /// Takes a remote write body that came by a connection of this number.
+    fn write(&self, protocol: Protocol, body: Bytes, connection: u64) -> Reply<remote::Answer>;
     /// The page for `/metrics`, text format 0.0.4.
     fn metrics(&self) -> Reply<String>;
 

@@ -18,6 +18,8 @@ pub mod respond;
 pub mod router;
 pub mod status;
 pub mod targets;
+pub mod write;
 
 pub use backend::Backend;
 pub use router::{Settings, router};
+pub use write::Connection;

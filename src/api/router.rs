@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 use crate::api::backend::Backend;
 use crate::api::error::ApiError;
 use crate::api::params::{Params, unescaped};
-use crate::api::{federate, labels, lifecycle, queries, query, respond, status, targets};
+use crate::api::{federate, labels, lifecycle, queries, query, respond, status, targets, write};
+use crate::remote::Protocol;
 use crate::rt::Clock;
 
 /// Form bodies: what Go's `ParseForm` takes.
@@ -27,18 +28,23 @@ pub struct Settings {
     /// Host that the outside knows, for targets on loopback.
     pub external_host: String,
     pub lookback_ms: i64,
+    /// Whether remote write is received, and which of its messages.
+    pub remote_write: bool,
+    pub accepted_messages: Vec<Protocol>,
 }
 
-struct Front {
-    backend: Arc<dyn Backend>,
+pub(in crate::api) struct Front {
+    pub(in crate::api) backend: Arc<dyn Backend>,
     clock: Arc<dyn Clock>,
-    settings: Settings,
+    pub(in crate::api) settings: Settings,
+    pub(in crate::api) bodies: Semaphore,
     turns: Semaphore,
 }
 
 pub fn router(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>, settings: Settings) -> Router {
     let turns = Semaphore::new(settings.requests_max);
-    let front = Arc::new(Front { backend, clock, settings, turns });
+    let bodies = Semaphore::new(write::BODIES_KIB_MAX);
+    let front = Arc::new(Front { backend, clock, settings, bodies, turns });
     Router::new().fallback(answer).layer(DefaultBodyLimit::max(FORM_BYTES_MAX)).with_state(front)
 }
 
@@ -55,6 +61,12 @@ async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
     // The semaphore is never closed.
     let _turn = front.turns.acquire().await;
     let (parts, body) = request.into_parts();
+    if parts.uri.path() == write::PATH && parts.method == Method::POST {
+        let response = write::write(&front, &parts, body).await;
+        let took = front.clock.now().since(started);
+        front.backend.note_request(write::PATH, response.status().as_u16(), took, 0);
+        return response;
+    }
     let body = match read_form(&parts.method, body).await {
         Ok(b) => b,
         Err(r) => return r,
@@ -202,6 +214,7 @@ async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Respons
         };
     }
     let (handler, allowed): (&'static str, bool) = match rest {
+        "write" => (write::PATH, false),
         "query" => ("/api/v1/query", posts_too),
         "query_range" => ("/api/v1/query_range", posts_too),
         "format_query" => ("/api/v1/format_query", posts_too),

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use model::{Labels, Timestamp, is_stale};
 use tokio::sync::Notify;
 
@@ -27,6 +28,7 @@ use crate::query::exec::scan;
 use crate::query::merge::{Pending, Shards};
 use crate::query::plan::physical::Fragment;
 use crate::query::{self, account::Statistics};
+use crate::remote::{self, Protocol};
 use crate::rt::{Clock, Moment, TaskClass};
 use crate::scrape::Job;
 use crate::shard::Shard;
@@ -201,6 +203,7 @@ fn figures_of(core: &Core) -> ShardFigures {
         max_time: shard.head().max_time(),
         targets: core.scraper.target_count() as u64,
         scrape: core.scraper.counters(),
+        remote: core.receiver.figures(),
     }
 }
 
@@ -455,6 +458,18 @@ impl Backend for HouseBackend {
             status.series_by_pair = largest(pairs, limit);
             status.values_by_label = largest(vec![names.await?], limit);
             Ok(status)
+        })
+    }
+
+    fn write(&self, protocol: Protocol, body: Bytes, connection: u64) -> Reply<remote::Answer> {
+        let (mesh, now) = (self.mesh(), self.clock.now_ms());
+        Box::pin(async move {
+            let mesh = mesh?;
+            let shard = (connection % u64::from(mesh.shards())) as u32;
+            let answer = mesh.submit_to(shard, TaskClass::Ingest, move |core: Rc<Core>| async move {
+                core.receiver.take(protocol, &body, now).await
+            });
+            answer.await.map_err(internal)
         })
     }
 

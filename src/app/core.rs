@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use model::ShardId;
 
-use crate::rt::Mesh;
+use crate::remote::order::Asked;
+use crate::remote::{self, Order, Peers, Receiver};
+use crate::rt::{Mesh, TaskClass};
 use crate::scrape::{Scraper, Sink};
 use crate::shard::keeper::Keeper;
 use crate::shard::record::SourceId;
@@ -17,6 +19,7 @@ use crate::shard::record::SourceId;
 pub struct Core {
     pub keeper: Rc<Keeper>,
     pub scraper: Scraper,
+    pub receiver: Receiver,
 }
 
 /// A batch on its way to the shard that owns its series.
@@ -31,6 +34,25 @@ pub type HouseMesh = Mesh<Core, Rows>;
 pub fn receive(core: &Rc<Core>, rows: Rows) {
     // Refusals are counted by the keeper; the source learns of them by the generation.
     let _ = core.keeper.append(rows.generation, &rows.batch);
+}
+
+/// How the remote write of one shard reaches the others.
+pub struct MeshPeers {
+    pub mesh: HouseMesh,
+}
+
+impl Peers for MeshPeers {
+    fn shard_count(&self) -> u16 {
+        self.mesh.shards() as u16
+    }
+
+    fn ask(&self, shard: ShardId, order: Order) -> Asked {
+        let answer =
+            self.mesh.submit_to(u32::from(shard.0), TaskClass::Ingest, move |core: Rc<Core>| async move {
+                core.receiver.carry_out(order).await
+            });
+        Box::pin(async move { answer.await.map_err(|e| remote::Error::Busy(e.to_string())) })
+    }
 }
 
 /// Where the scrape loops of one shard send their rows.

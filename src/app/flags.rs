@@ -50,6 +50,14 @@ pub struct Flags {
     #[arg(long = "web.enable-lifecycle", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
     pub enable_lifecycle: bool,
 
+    /// Enable API endpoint accepting remote write requests.
+    #[arg(long = "web.enable-remote-write-receiver", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub enable_remote_write: bool,
+
+    /// List of the remote write protobuf messages to accept when receiving the remote writes.
+    #[arg(long = "web.remote-write-receiver.accepted-protobuf-messages", value_delimiter = ',', default_values = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"], value_parser = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"])]
+    pub accepted_messages: Vec<String>,
+
     /// Base path for storage.
     #[arg(long = "storage.tsdb.path", default_value = "data/")]
     pub data_dir: PathBuf,
@@ -122,6 +130,8 @@ impl Flags {
             ("web.max-connections", self.max_connections.to_string()),
             ("web.external-url", self.external_url.clone()),
             ("web.enable-lifecycle", self.enable_lifecycle.to_string()),
+            ("web.enable-remote-write-receiver", self.enable_remote_write.to_string()),
+            ("web.remote-write-receiver.accepted-protobuf-messages", self.accepted_messages.join(",")),
             ("storage.tsdb.path", path(&self.data_dir)),
             ("storage.tsdb.no-lockfile", self.no_lockfile.to_string()),
             ("storage.ack", format!("{:?}", self.ack).to_lowercase()),

@@ -7,19 +7,23 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 
-use crate::app::core::{Core, HouseMesh, MeshSink, Rows, receive};
+use crate::app::core::{Core, HouseMesh, MeshPeers, MeshSink, Rows, receive};
 use crate::app::directory::DataDir;
 use crate::config::Config;
+use crate::remote::{self, Receiver};
 use crate::rt::clock::Clock;
 use crate::rt::disk::DirectDisk;
 use crate::rt::executor::{Failure, Machine, ShardContext};
 use crate::rt::{self, Settings, TaskClass, spawn};
-use crate::scrape::{self, Job, Scraper};
+use crate::scrape::{self, Job, Scraper, Sink};
 use crate::shard::keeper::{Keeper, Place};
 use crate::shard::wal::pending::Owner;
 
 /// How long an orderly stop waits for the shards.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The stream of chance that keys the hashes of pushed labels.
+const SEED_OF_LABELS: u64 = 0x7265_6d6f_7465;
 
 pub struct House {
     machine: Machine<Core, Rows>,
@@ -35,6 +39,7 @@ struct Plan {
     start_seconds: u64,
     seed: u64,
     tolerance_ms: i64,
+    ack_durable: bool,
 }
 
 pub struct Options {
@@ -45,6 +50,8 @@ pub struct Options {
     pub seed: u64,
     /// Negative where timestamps shall not be aligned.
     pub tolerance_ms: i64,
+    /// Whether pushed samples are acknowledged when they are on the disk.
+    pub ack_durable: bool,
 }
 
 impl House {
@@ -61,6 +68,7 @@ impl House {
             start_seconds: (options.clock.now_ms() / 1000) as u64,
             seed: options.seed,
             tolerance_ms: options.tolerance_ms,
+            ack_durable: options.ack_durable,
         };
         let factory = move |context: ShardContext<Core, Rows>| build(plan.clone(), context);
         let machine = Machine::start(settings, factory, receive)?;
@@ -106,11 +114,19 @@ async fn build(plan: Plan, context: ShardContext<Core, Rows>) -> Result<Rc<Core>
         life: MeshSink::source_base(plan.start_seconds, shard),
         sources: std::cell::Cell::new(0),
     };
+    let received = remote::Settings {
+        shard,
+        seed: context.rng.fork(SEED_OF_LABELS).next_u64(),
+        source: sink.new_source(),
+        is_durable: plan.ack_durable,
+    };
+    let peers = Rc::new(MeshPeers { mesh: context.mesh.clone() });
+    let receiver = Receiver::new(received, keeper.clone(), peers);
     let mut settings = scrape::Settings::new(shard, concat!("Prometheus/", "3.14.0"));
     settings.seed = plan.seed;
     settings.timestamp_tolerance_ms = plan.tolerance_ms;
     let scraper = Scraper::new(context.pulse, context.gate, Rc::new(sink), settings);
-    Ok(Rc::new(Core { keeper, scraper }))
+    Ok(Rc::new(Core { keeper, scraper, receiver }))
 }
 
 /// The jobs of a configuration, ready to be dealt.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use model::float_text::format_g;
 use model::quote::quoted;
 
+use crate::remote::probe::Figures;
 use crate::rt::counters::ShardReading;
 use crate::scrape::status::Counters;
 
@@ -33,6 +34,7 @@ pub struct ShardFigures {
     pub max_time: Option<i64>,
     pub targets: u64,
     pub scrape: Counters,
+    pub remote: Figures,
 }
 
 /// Upper bounds of request durations, Prometheus's own.
@@ -142,6 +144,7 @@ pub fn page(s: &Sources<'_>) -> String {
     build_info(&mut p);
     head(&mut p, s.shards);
     scrapes(&mut p, s.shards);
+    remote_write(&mut p, s.shards);
     shards(&mut p, s.shards, s.readings);
     p.0.push_str(s.requests);
     let reloaded = f64::from(u8::from(s.reload_succeeded));
@@ -275,6 +278,79 @@ fn scrapes(p: &mut Page, shards: &[ShardFigures]) {
     p.single("systole_targets", "gauge", "Targets that are scraped.", sum(shards, |s| s.targets));
 }
 
+/// Name, kind, help, and how a shard's value is found.
+type Family<T> = (&'static str, &'static str, &'static str, fn(&T) -> f64);
+/// What was received; Prometheus's names where it has them.
+fn remote_write(p: &mut Page, shards: &[ShardFigures]) {
+    for (name, help, f) in [
+        (
+            "prometheus_remote_storage_samples_in_total",
+            "Samples in to remote storage, compare to samples out for queue managers.",
+            (|r| r.samples) as fn(&Figures) -> u64,
+        ),
+        (
+            "prometheus_remote_storage_histograms_in_total",
+            "HistogramSamples in to remote storage, compare to histograms out for queue managers.",
+            |r| r.histograms,
+        ),
+        (
+            "prometheus_remote_storage_exemplars_in_total",
+            "Exemplars in to remote storage, compare to exemplars out for queue managers.",
+            |r| r.exemplars,
+        ),
+        (
+            "prometheus_api_remote_write_invalid_labels_samples_total",
+            "The total number of received remote write samples and histogram samples which were rejected due to invalid labels.",
+            |r| r.invalid_labels,
+        ),
+        (
+            "prometheus_api_remote_write_without_metadata_appended_samples_total",
+            "The total number of received remote write samples (and histogram samples) which were ingested without corresponding metadata.",
+            |r| r.samples + r.histograms,
+        ),
+        ("systole_remote_write_requests_total", "Remote write requests that were read.", |r| r.requests),
+        ("systole_remote_write_body_bytes_total", "Bytes of their bodies, compressed.", |r| r.body_bytes),
+        ("systole_remote_write_malformed_total", "Requests that are not snappy, or not the protocol.", |r| {
+            r.malformed
+        }),
+        (
+            "systole_remote_write_put_off_total",
+            "Requests answered with 503: the log or the disk was full.",
+            |r| r.busy,
+        ),
+        ("systole_remote_write_failed_total", "Requests answered with 500: the log failed.", |r| r.failed),
+        ("systole_remote_write_out_of_order_total", "Samples refused as out of order.", |r| r.out_of_order),
+        ("systole_remote_write_out_of_bounds_total", "Samples refused as out of bounds.", |r| {
+            r.out_of_bounds
+        }),
+        ("systole_remote_write_duplicates_total", "Samples refused as duplicates.", |r| r.duplicates),
+        ("systole_remote_write_look_ups_total", "Series found by a look-up: not where expected.", |r| {
+            r.look_ups
+        }),
+    ] {
+        p.single(name, "counter", help, shards.iter().map(|s| f(&s.remote)).sum::<u64>() as f64);
+    }
+    let sum = |f: fn(&Figures) -> u64| shards.iter().map(|s| f(&s.remote)).sum::<u64>() as f64;
+    p.single(
+        "prometheus_remote_storage_highest_timestamp_in_seconds",
+        "gauge",
+        "Highest timestamp that has come into the remote storage via the Appender interface, in seconds since epoch. Initialized to 0 when no data has been received yet.",
+        shards.iter().map(|s| s.remote.highest_time).max().unwrap_or(0) as f64 / 1e3,
+    );
+    p.single(
+        "systole_remote_write_known_series",
+        "gauge",
+        "Label sets that reading shards remember.",
+        sum(|r| r.known_series),
+    );
+    p.single(
+        "systole_remote_write_known_bytes",
+        "gauge",
+        "Bytes of what they remember.",
+        sum(|r| r.known_bytes),
+    );
+}
+
 fn per_shard(p: &mut Page, name: &str, kind: &str, help: &str, values: impl Iterator<Item = f64>) {
     p.family(name, kind, help);
     for (i, v) in values.enumerate() {
@@ -283,7 +359,7 @@ fn per_shard(p: &mut Page, name: &str, kind: &str, help: &str, values: impl Iter
 }
 
 fn shards(p: &mut Page, shards: &[ShardFigures], readings: &[ShardReading]) {
-    let figures: [(&str, &str, &str, fn(&ShardFigures) -> f64); 10] = [
+    let figures: [Family<ShardFigures>; 10] = [
         ("systole_shard_series", "gauge", "Series of the shard.", |s| s.series as f64),
         ("systole_shard_groups", "gauge", "Groups of the shard.", |s| s.groups as f64),
         ("systole_shard_head_bytes", "gauge", "Bytes of rows and windows in memory.", |s| {
@@ -308,7 +384,7 @@ fn shards(p: &mut Page, shards: &[ShardFigures], readings: &[ShardReading]) {
     for (name, kind, help, f) in figures {
         per_shard(p, name, kind, help, shards.iter().map(f));
     }
-    let readings_of: [(&str, &str, &str, fn(&ShardReading) -> f64); 8] = [
+    let readings_of: [Family<ShardReading>; 8] = [
         ("systole_shard_busy_seconds_total", "counter", "Time the shard worked.", |r| r.busy_seconds),
         ("systole_shard_cpu_seconds_total", "counter", "CPU time of the shard's thread.", |r| r.cpu_seconds),
         ("systole_shard_beats_total", "counter", "Beats of the pulse.", |r| r.beats as f64),

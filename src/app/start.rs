@@ -15,13 +15,14 @@ use tokio::sync::Notify;
 use crate::api::{self, Backend};
 use crate::app::backend::{HouseBackend, LoadConfig, Loaded};
 use crate::app::directory::DataDir;
-use crate::app::flags::{Flags, parse_cpus};
+use crate::app::flags::{Ack, Flags, parse_cpus};
 use crate::app::house::{House, Options, deal, jobs_of};
 use crate::app::metrics::Requests;
 use crate::app::{logging, web};
 use crate::config::{Config, Reading, process_environment};
 use crate::query::engine::{self, Engine};
 use crate::query::script;
+use crate::remote::Protocol;
 use crate::rt::clock::{Clock, SystemClock};
 use crate::rt::probe;
 
@@ -236,6 +237,7 @@ async fn run(
         clock: backend.clock.clone(),
         seed: scrape_seed(&backend),
         tolerance_ms,
+        ack_durable: backend.flags.ack == Ack::Durable,
     };
     let house = tokio::task::spawn_blocking(move || House::start(&dir, options).map(|h| (h, dir)));
     let (house, _dir) = house.await.map_err(failed)?.map_err(failed)?;
@@ -269,6 +271,10 @@ fn scrape_seed(backend: &HouseBackend) -> u64 {
     xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }
 
+fn accepted_of(flags: &Flags) -> Vec<Protocol> {
+    flags.accepted_messages.iter().filter_map(|m| Protocol::from_message(m)).collect()
+}
+
 async fn answer_requests(listener: TcpListener, backend: Arc<HouseBackend>, ended: Arc<Notify>) {
     let port = listener.local_addr().map(|a| a.port()).unwrap_or_default();
     let settings = api::Settings {
@@ -276,9 +282,12 @@ async fn answer_requests(listener: TcpListener, backend: Arc<HouseBackend>, ende
         requests_max: backend.flags.max_connections,
         external_host: format!("{}:{port}", backend.runtime_info().hostname),
         lookback_ms: backend.engine.options().lookback_ms,
+        remote_write: backend.flags.enable_remote_write,
+        accepted_messages: accepted_of(&backend.flags),
     };
     let clock = backend.clock.clone();
     let router = api::router(backend, clock, settings);
+    let router = router.into_make_service_with_connect_info::<api::Connection>();
     let served = axum::serve(listener, router).with_graceful_shutdown(async move { ended.notified().await });
     if let Err(e) = served.await {
         tracing::error!(err = %e, "the listener failed");

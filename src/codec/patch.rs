@@ -20,7 +20,7 @@ pub(crate) fn write(gap: usize, above: i64, out: &mut Vec<u8>) {
     }
 }
 
-/// Bytes that [`write`] will use.
+/// Bytes that [`write()`] will use.
 pub(crate) fn encoded_bytes(gap: usize, above: i64) -> usize {
     let first = varint::encoded_bytes((gap as u64) << CODE_BITS);
     first + if CODES.contains(&above) { 0 } else { varint::encoded_bytes(zigzag(above)) }

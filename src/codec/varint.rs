@@ -19,7 +19,7 @@ pub const fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
-/// Bytes that [`write`] will use.
+/// Bytes that [`write()`] will use.
 #[inline]
 pub const fn encoded_bytes(value: u64) -> usize {
     (70 - (value | 1).leading_zeros() as usize) / 7

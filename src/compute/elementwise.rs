@@ -1,7 +1,7 @@
 //! One value into one: mathematical functions, and operators on floats and histograms.
 
 use crate::{Notes, Value, is_absent};
-use model::{CounterResetHint, math};
+use model::{CounterResetHint, angles, math};
 
 /// Functions of a float, with their scalar parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,15 +59,15 @@ impl UnaryFunction {
             Ln => math::ln(v),
             Log2 => math::log2(v),
             Log10 => math::log10(v),
-            Sin => v.sin(),
-            Cos => v.cos(),
-            Tan => v.tan(),
-            Asin => v.asin(),
-            Acos => v.acos(),
-            Atan => v.atan(),
-            Sinh => v.sinh(),
-            Cosh => v.cosh(),
-            Tanh => v.tanh(),
+            Sin => angles::sin(v),
+            Cos => angles::cos(v),
+            Tan => angles::tan(v),
+            Asin => angles::asin(v),
+            Acos => angles::acos(v),
+            Atan => angles::atan(v),
+            Sinh => angles::sinh(v),
+            Cosh => angles::cosh(v),
+            Tanh => angles::tanh(v),
             Asinh => math::asinh(v),
             Acosh => math::acosh(v),
             Atanh => math::atanh(v),
@@ -164,7 +164,7 @@ impl Operator {
             Div => a / b,
             Mod => a % b,
             Pow => math::pow(a, b),
-            Atan2 => a.atan2(b),
+            Atan2 => angles::atan2(a, b),
             // Trimming has no meaning for floats; `apply` refuses it.
             TrimUpper | TrimLower => f64::NAN,
             _ => f64::from(u8::from(self.compare(a, b))),

@@ -13,6 +13,8 @@ pub mod key; // the raw text of a series to its labels
 pub mod keys; // which slot has which key
 pub mod number; // values as Go reads them
 pub mod page; // the next page by its common runs with the last one
+pub mod remote_histogram; // a native histogram on the wire of remote write
+pub mod remote_write; // requests of remote write, series by series
 pub mod scan; // where two pages part
 
 #[cfg(test)]

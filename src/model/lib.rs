@@ -8,6 +8,7 @@
 
 #[rustfmt::skip]
 pub mod labels; // Label sets, sorted and packed
+pub mod angles; // circular and hyperbolic functions, the same on every machine
 pub mod civil; // dates as RFC 3339 text
 pub mod float_text; // floats as Go's strconv writes and reads them
 pub mod histogram; // native histograms and their arithmetic

@@ -70,6 +70,66 @@ pub fn ln(x: f64) -> f64 {
     k * LN2_HIGH - ((half_square - (s * (half_square + r) + k * LN2_LOW)) - f)
 }
 
+/// Natural logarithm of `1 + x`, for small `x` too.
+pub fn ln_1p(x: f64) -> f64 {
+    // The corners are IEEE 754's.
+    if !x.is_finite() || x <= -1.0 || x == 0.0 {
+        return x.ln_1p();
+    }
+    let a = x.abs();
+    if a < f64::EPSILON / 4.0 {
+        return x;
+    }
+    if a < 1.0 / (1u64 << 29) as f64 {
+        return x - x * x * 0.5;
+    }
+    let is_near = a < SQRT_2_LESS_1 && x > SQRT_HALF_LESS_1;
+    let (f, k, lost) = if is_near { (x, 0.0, 0.0) } else { split(x) };
+    let half_square = 0.5 * f * f;
+    if f == 0.0 {
+        return k * LN2_HIGH + (lost + k * LN2_LOW);
+    }
+    if !is_near && f < 0.0 && f > -2.0 * f64::EPSILON {
+        let r = half_square * (1.0 - 0.666_666_666_666_666_7 * f);
+        return k * LN2_HIGH - ((r - (k * LN2_LOW + lost)) - f);
+    }
+    let s = f / (2.0 + f);
+    let z = s * s;
+    let series = [
+        0x3fc2_f112_df3e_5244,
+        0x3fc3_9a09_d078_c69f,
+        0x3fc7_4664_96cb_03de,
+        0x3fcc_71c5_1d8e_78af,
+        0x3fd2_4924_9422_9359,
+        0x3fd9_9999_9997_fa04,
+        0x3fe5_5555_5555_5593,
+    ];
+    let r = z * series.into_iter().map(f64::from_bits).reduce(|sum, c| c + z * sum).unwrap_or(0.0);
+    if is_near {
+        return f - (half_square - s * (half_square + r));
+    }
+    k * LN2_HIGH - ((half_square - (s * (half_square + r) + (k * LN2_LOW + lost))) - f)
+}
+
+const SQRT_2_LESS_1: f64 = 4.142_135_623_730_950_5e-1;
+const SQRT_HALF_LESS_1: f64 = -0.292_893_218_813_452_5;
+
+/// `1 + x` as `(1 + f) * 2^k`, with `1 + f` around one, and what the sum's rounding took, in units of the sum.
+fn split(x: f64) -> (f64, f64, f64) {
+    let is_huge = x.abs() >= (1u64 << 53) as f64;
+    let sum = if is_huge { x } else { 1.0 + x };
+    let mut k = (sum.to_bits() >> 52) as i64 - 1023;
+    let lost = match (is_huge, k > 0) {
+        (true, _) => 0.0,
+        (false, true) => (1.0 - (sum - x)) / sum,
+        (false, false) => (x - (sum - 1.0)) / sum,
+    };
+    let fraction = sum.to_bits() & ((1 << 52) - 1);
+    let exponent = if fraction < 0x0006_a09e_667f_3bcd { 0x3ff } else { 0x3fe };
+    k += 0x3ff - exponent as i64;
+    (f64::from_bits(fraction | exponent << 52) - 1.0, k as f64, lost)
+}
+
 /// Logarithm of base 2, exact for powers of two.
 pub fn log2(x: f64) -> f64 {
     let (frac, exp) = frexp(x);
@@ -193,7 +253,7 @@ pub fn asinh(x: f64) -> f64 {
     } else if a < 1.0 / LARGE {
         a
     } else {
-        (a + a * a / (1.0 + (1.0 + a * a).sqrt())).ln_1p()
+        ln_1p(a + a * a / (1.0 + (1.0 + a * a).sqrt()))
     };
     positive.copysign(x)
 }
@@ -210,7 +270,7 @@ pub fn acosh(x: f64) -> f64 {
         return ln(2.0 * x - 1.0 / (x + (x * x - 1.0).sqrt()));
     }
     let t = x - 1.0;
-    (t + (2.0 * t + t * t).sqrt()).ln_1p()
+    ln_1p(t + (2.0 * t + t * t).sqrt())
 }
 
 /// Inverse hyperbolic tangent.
@@ -222,9 +282,9 @@ pub fn atanh(x: f64) -> f64 {
         a
     } else if a < 0.5 {
         let twice = a + a;
-        0.5 * (twice + twice * a / (1.0 - a)).ln_1p()
+        0.5 * ln_1p(twice + twice * a / (1.0 - a))
     } else {
-        0.5 * ((a + a) / (1.0 - a)).ln_1p()
+        0.5 * ln_1p((a + a) / (1.0 - a))
     };
     positive.copysign(x)
 }
@@ -300,6 +360,7 @@ mod tests {
                 (got - expect).abs() <= 1e-13 * expect.abs() || got == expect || (got.is_nan() && expect.is_nan())
             };
             prop_assert!(close(ln(x), x.ln()) && close(log2(x), x.log2()) && close(log10(x), x.log10()), "{}", x);
+            prop_assert!(close(ln_1p(x), x.ln_1p()) && close(ln_1p(y / 50.0), (y / 50.0).ln_1p()), "{} {}", x, y);
             prop_assert!(close(exp(y), y.exp()) && close(exp2(y), y.exp2()), "{}", y);
             prop_assert!(close(pow(y.abs(), y), y.abs().powf(y)), "{}", y);
             let (frac, exp) = frexp(x);

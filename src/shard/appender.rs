@@ -116,6 +116,19 @@ impl Appender {
         pending.floats.push(OwnTime { slot: slot.index, time, start, value });
     }
 
+    /// A native histogram, as remote write carries it and `exposition::remote_histogram` accepted it.
+    pub fn append_histogram_at(
+        &mut self,
+        source: &Source,
+        slot: Slot,
+        time: Timestamp,
+        start: Timestamp,
+        message: &[u8],
+    ) {
+        let pending = &mut self.shards[usize::from(slot.shard.0)];
+        record::push_histogram(pending.entries(source.id), slot.index, time, start, message);
+    }
+
     /// Forgets the row being written.
     pub fn clear(&mut self) {
         self.shards.iter_mut().for_each(Pending::clear);

@@ -217,6 +217,12 @@ impl Keeper {
         self.generation.load(Relaxed)
     }
 
+    /// Whether a batch of `len` bytes would find room in the tail now. Who can wait asks before it appends: a
+    /// refusal makes every source begin anew.
+    pub fn has_room(&self, len: usize) -> bool {
+        self.pending.borrow().check_room(len).is_ok()
+    }
+
     /// Takes a batch: memory and tail in one turn. `generation` is the one its source began in.
     pub fn append(&self, generation: u64, batch: &[u8]) -> Result<Applied, Refused> {
         let result = self.append_imp(generation, batch);

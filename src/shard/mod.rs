@@ -14,6 +14,7 @@ pub mod probe;
 pub mod record;
 pub mod reshard;
 pub mod select;
+pub mod stream;
 pub mod wal;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod crash_tests;
 
 use std::sync::Arc;
 
+use exposition::remote_histogram;
 use model::histogram::FloatHistogram;
 use model::{Labels, Matcher, SeriesId, Timestamp};
 
@@ -84,15 +86,26 @@ impl Shard {
                 self.head.define(source, slot, id);
                 Ok(0)
             }
-            Entry::Row(row) => self.head.append_row(source, &row),
+            Entry::Row(row) => self.head.append_row(source, &row).map(|taken| {
+                applied.out_of_order += taken.out_of_order;
+                applied.duplicate += taken.duplicate;
+                taken.sample_count
+            }),
             Entry::Float { slot, time, start, value } => {
                 self.head.append_float(source, slot, time, start, value).map(|()| 1)
             }
-            Entry::Histogram { .. } => return Err(record::Malformed { at: 0, what: "histogram" }.into()),
+            Entry::Histogram { slot, time, start, bytes } => {
+                let sample = remote_histogram::read(bytes).ok().and_then(|h| h.accepted().ok());
+                let histogram = sample.ok_or(record::Malformed { at: 0, what: "histogram" })?;
+                let point = HistogramPoint { time, start, histogram: Arc::new(histogram) };
+                self.head.append_histogram(source, slot, point).map(|()| 1)
+            }
         };
         match result {
             Ok(n) => applied.sample_count += n,
-            Err(head::Error::Refused(Refusal::OutOfOrder)) => applied.out_of_order += 1,
+            Err(head::Error::Refused(Refusal::OutOfOrder | Refusal::OutOfBounds | Refusal::TooFar)) => {
+                applied.out_of_order += 1;
+            }
             Err(head::Error::Refused(Refusal::Duplicate)) => applied.duplicate += 1,
             Err(e) => return Err(e.into()),
         }

@@ -6,7 +6,7 @@
 //! DEFINE  u8=1  slot u32  length u32  packed labels              slot is a series of this source from here on
 //! ROW     u8=2  flags u8  base u32  time i64  words u16  count u16  mask words*u64 | slots count*u16  values count*u64
 //! FLOAT   u8=3  slot u32  time i64  start i64  value u64          a sample outside rows
-//! HISTOGRAM u8=4 slot u32 time i64  start i64  length u32  histogram bytes
+//! HISTOGRAM u8=4 slot u32 time i64  start i64  length u32  a `Histogram` message of remote write
 //! ```
 //!
 //! A ROW covers one group: slots `base .. base + 4096` of the source. Flag 1: slots not named have no sample
@@ -112,6 +112,16 @@ pub fn push_float(out: &mut Vec<u8>, slot: u32, time: Timestamp, start: Timestam
     out.extend_from_slice(&time.to_le_bytes());
     out.extend_from_slice(&start.to_le_bytes());
     out.extend_from_slice(&value.to_bits().to_le_bytes());
+}
+
+/// `message` is a histogram that `exposition::remote_histogram` accepted.
+pub fn push_histogram(out: &mut Vec<u8>, slot: u32, time: Timestamp, start: Timestamp, message: &[u8]) {
+    out.push(HISTOGRAM);
+    out.extend_from_slice(&slot.to_le_bytes());
+    out.extend_from_slice(&time.to_le_bytes());
+    out.extend_from_slice(&start.to_le_bytes());
+    out.extend_from_slice(&(message.len() as u32).to_le_bytes());
+    out.extend_from_slice(message);
 }
 
 /// Appends a row of one group; `named` are (slot within the group, value), ascending by slot without repeats.

@@ -172,7 +172,11 @@ impl Dealer {
                         appender.append_at(new, time, start, value);
                     }
                 }
-                Entry::Histogram { .. } => {}
+                Entry::Histogram { slot, time, start, bytes } => {
+                    if let Some(new) = dealt.slot(slot) {
+                        appender.append_histogram_at(&dealt.source, new, time, start, bytes);
+                    }
+                }
             }
         }
         let deliver = |shard: ShardId, batch: &[u8]| {

@@ -64,7 +64,7 @@ fn changing(seed: u64) -> Target {
             let bits = rng.next_u64();
             let value =
                 if bits.is_multiple_of(3) { f64::from_bits(bits) } else { (bits % 1000) as f64 / 8.0 };
-            if bits % 7 != 0 {
+            if !bits.is_multiple_of(7) {
                 page.push_str(&format!("wild{{i=\"{i}\"}} {value:e}\n"));
             }
         }

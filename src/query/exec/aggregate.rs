@@ -249,6 +249,15 @@ impl Tally {
         }
     }
 
+    /// One more member of a group at the first step, for aggregations that only count.
+    #[inline]
+    pub fn count(&mut self, group: u32) {
+        self.reach(group as usize);
+        if let Cells::Counts(c) = &mut self.cells {
+            c[group as usize * self.step_count] += 1;
+        }
+    }
+
     fn add_floats(&mut self, from: usize, floats: &[f64]) {
         let is_mean = self.op == Aggregator::Avg;
         let range = from..from + floats.len();

@@ -74,6 +74,14 @@ impl Groups {
         }
     }
 
+    /// Counts one more member of a group at the first step.
+    #[inline]
+    pub fn count(&mut self, group: u32) {
+        if let Kind::Tally(t) = &mut self.kind {
+            t.count(group);
+        }
+    }
+
     /// Takes over the groups of another shard.
     pub fn merge(&mut self, other: Groups) {
         let mut known: HashMap<Labels, u32> =

@@ -17,8 +17,8 @@ pub fn float(op: BinaryOp, l: f64, r: f64) -> f64 {
         BinaryOp::Mul => l * r,
         BinaryOp::Div => l / r,
         BinaryOp::Mod => l % r,
-        BinaryOp::Pow => l.powf(r),
-        BinaryOp::Atan2 => l.atan2(r),
+        BinaryOp::Pow => model::math::pow(l, r),
+        BinaryOp::Atan2 => model::angles::atan2(l, r),
         op => f64::from(u8::from(holds(op, l, r))),
     }
 }

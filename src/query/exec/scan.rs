@@ -82,6 +82,17 @@ fn newest_is_enough(fragment: &Fragment) -> bool {
     is_latest && fragment.steps.is_single() && !chain.selector.smoothed
 }
 
+/// Whether a fragment counts series, all in one group, by their newest samples.
+fn counts_only(fragment: &Fragment) -> bool {
+    let is_count = fragment.fold.as_ref().is_some_and(|f| {
+        matches!(f.op, Aggregator::Count | Aggregator::Group) && !f.without && f.grouping.is_empty()
+    });
+    is_count
+        && newest_is_enough(fragment)
+        && matches!(fragment.chain.read, Read::Latest)
+        && fragment.chain.maps.is_empty()
+}
+
 /// How many of the next series to compute before breathing.
 fn turn_length(series: &[BatchSeries]) -> usize {
     let mut samples = 0;
@@ -109,6 +120,8 @@ struct Work<'f> {
     judged: HashMap<(SymbolId, SymbolId), ()>,
     judged_last: (SymbolId, SymbolId),
     drops_name: bool,
+    /// Only how many series there are is asked for.
+    counts_only: bool,
     sample_count: usize,
     notes: Annotations,
     samples_read: u64,
@@ -129,6 +142,7 @@ impl<'f> Work<'f> {
             judged: HashMap::new(),
             judged_last: (SymbolId::EMPTY, SymbolId::EMPTY),
             drops_name: drops_name(&fragment.chain),
+            counts_only: counts_only(fragment),
             sample_count: 0,
             notes: Annotations::default(),
             samples_read: 0,
@@ -146,6 +160,9 @@ impl<'f> Work<'f> {
         series: &[BatchSeries],
     ) -> Result<(), Error> {
         for s in series {
+            if self.counts_only && self.counted(shard, batch, s) {
+                continue;
+            }
             let samples = Samples {
                 times: batch.times_of(s),
                 values: batch.values_of(s),
@@ -175,6 +192,23 @@ impl<'f> Work<'f> {
             return Err(Error::TooManySamples);
         }
         Ok(())
+    }
+
+    /// Counts a series of which a batch holds one sample, without looking at it further; false where it holds more.
+    fn counted(&mut self, shard: &Shard, batch: &Batch, s: &BatchSeries) -> bool {
+        let (Some(folding), [time], [value]) = (&mut self.folding, batch.times_of(s), batch.values_of(s))
+        else {
+            return false;
+        };
+        let at = self.fragment.chain.selector.reference(self.fragment.steps.start);
+        let is_recent = *time <= at && *time > at.saturating_sub(self.fragment.settings.lookback);
+        if !s.histograms.is_empty() || !is_recent || model::is_stale(*value) {
+            return false;
+        }
+        folding.count(shard, s.id);
+        self.series_read += 1;
+        self.samples_read += 1;
+        true
     }
 
     /// Computes one series.
@@ -411,6 +445,15 @@ impl<'f> Folding<'f> {
             }
         };
         Folding { fold, groups: Groups::new(fold, step_count), keys }
+    }
+
+    /// Counts a series into the one group there is.
+    fn count(&mut self, shard: &Shard, id: SeriesId) {
+        let (fold, groups) = (self.fold, &mut self.groups);
+        if let Keys::One(known) = &mut self.keys {
+            let group = *known.get_or_insert_with(|| groups.open(group_labels(fold, &shard.labels(id))));
+            groups.count(group);
+        }
     }
 
     fn take(&mut self, shard: &Shard, id: SeriesId, row: &Row, labels: impl Fn() -> Labels) {

@@ -19,6 +19,8 @@ pub(in crate::shard) struct Group {
     /// The value of each slot after the last row.
     last: Vec<f64>,
     last_time: Timestamp,
+    /// Time of each slot's newest sample, in its rows or beside them; kept from the first partial row on.
+    slot_times: Vec<Timestamp>,
     /// Slots whose last value repeats: what a full row holds beside staleness markers.
     present_count: usize,
     open: RowLog,
@@ -39,6 +41,7 @@ impl Default for Group {
             base: Vec::new(),
             last: Vec::new(),
             last_time: Timestamp::MIN,
+            slot_times: Vec::new(),
             present_count: 0,
             open: RowLog::default(),
             sealed: Vec::new(),
@@ -112,7 +115,7 @@ impl Group {
         self.open.heap_bytes()
             + self.sealed.iter().map(Window::heap_bytes).sum::<usize>()
             + (self.base.capacity() + self.last.capacity()) * 8
-            + self.series.capacity() * 8
+            + (self.series.capacity() + self.slot_times.capacity()) * 8
     }
 
     /// Binds `slot` to a series. Slots are bound before they are named in a row.
@@ -161,6 +164,58 @@ impl Group {
         let is_full = self.open.last_row().is_some_and(|r| !r.is_partial);
         let is_inside = (mint..=maxt).contains(&self.last_time);
         (is_full && is_inside).then_some((self.last_time, self.last.as_slice()))
+    }
+
+    /// Whether a partial row is newer than all that is known of its slots, so that no single slot needs a look.
+    /// A slot without any sample says no: its series may have some elsewhere.
+    pub(in crate::shard) fn is_plainly_new(&mut self, time: Timestamp, mask: &[u64]) -> bool {
+        self.slot_times.resize(self.series.len(), Timestamp::MIN);
+        let times = &self.slot_times;
+        time > self.last_time
+            && slots_of(mask).all(|s| times.get(s).is_some_and(|t| (Timestamp::MIN + 1..time).contains(t)))
+    }
+
+    /// Notes that each slot of `mask` has a sample at `time`.
+    pub(in crate::shard) fn note_times(&mut self, time: Timestamp, mask: &[u64]) {
+        slots_of(mask).for_each(|s| self.slot_times[s] = time);
+    }
+
+    /// Notes a sample of one slot that lies beside the rows.
+    pub(in crate::shard) fn note_beside(&mut self, slot: u32, time: Timestamp) {
+        if let Some(t) = self.slot_times.get_mut(slot as usize) {
+            *t = time;
+        }
+    }
+
+    /// Times of the newest samples by slot; empty where no partial row was taken.
+    pub(in crate::shard) fn slot_times(&self) -> &[Timestamp] {
+        &self.slot_times
+    }
+
+    /// The newest sample of a slot as far as the group knows. Of full rows only the last value is known, and of a
+    /// slot that ended in them nothing.
+    pub(in crate::shard) fn newest(&self, slot: u32) -> Option<(Timestamp, f64)> {
+        let value = *self.last.get(slot as usize)?;
+        match self.slot_times.get(slot as usize) {
+            Some(t) => (*t > Timestamp::MIN).then_some((*t, value)),
+            None => repeats(value).then_some((self.last_time, value)),
+        }
+    }
+
+    /// Whether the last row is open and takes further slots.
+    pub(in crate::shard) fn has_open_partial(&self) -> bool {
+        self.open.last_row().is_some_and(|r| r.is_partial)
+    }
+
+    /// Adds (slot, bits) to the last row, which is open and partial; none of the slots is in it yet.
+    pub(in crate::shard) fn merge_last(&mut self, named: &[(u32, u64)]) {
+        self.open.merge_last(named);
+        for (slot, bits) in named {
+            let last = &mut self.last[*slot as usize];
+            self.present_count += usize::from(repeats(f64::from_bits(*bits)));
+            self.present_count -= usize::from(repeats(*last));
+            *last = f64::from_bits(*bits);
+        }
     }
 
     /// Samples that a full row holds, staleness markers not counted.
@@ -290,6 +345,18 @@ impl Group {
     pub(in crate::shard) fn row_count(&self) -> usize {
         self.open.row_count() as usize + self.sealed.iter().map(Window::row_count).sum::<usize>()
     }
+}
+
+/// The slots of a mask, ascending.
+pub(in crate::shard) fn slots_of(mask: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    mask.iter().enumerate().flat_map(|(w, word)| {
+        let mut word = *word;
+        std::iter::from_fn(move || {
+            let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+            word &= word - 1;
+            Some(w * 64 + bit)
+        })
+    })
 }
 
 /// After the row that says so, a stale slot has no sample.

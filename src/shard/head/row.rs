@@ -103,6 +103,23 @@ impl RowLog {
         self.row_count += 1;
     }
 
+    /// Adds values to the last row; `named` are (slot, bits), ascending, and none of them is in the row yet.
+    pub(in crate::shard) fn merge_last(&mut self, named: &[(u32, u64)]) {
+        let Some(row) = self.last_row() else { return };
+        let mut merged: Vec<(u32, u64)> = Vec::with_capacity(row.values.len() + named.len());
+        row.for_each(|slot, v| merged.push((slot as u32, v.to_bits())));
+        merged.extend_from_slice(named);
+        merged.sort_unstable_by_key(|n| n.0);
+        let (time, is_partial) = (row.time, row.is_partial);
+        let mut mask = vec![0u64; merged.last().map_or(0, |(s, _)| *s as usize / 64 + 1)];
+        for (slot, _) in &merged {
+            mask[*slot as usize / 64] |= 1 << (slot % 64);
+        }
+        self.words.truncate(self.last_at);
+        self.row_count -= 1;
+        self.push(time, is_partial, mask.into_iter(), merged.iter().map(|n| n.1));
+    }
+
     pub(in crate::shard) fn iter(&self) -> Rows<'_> {
         Rows { words: &self.words }
     }

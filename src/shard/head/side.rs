@@ -14,16 +14,22 @@ pub(in crate::shard) struct SideBuffer {
 }
 
 /// Why a sample was not taken.
+///
+/// The texts are Prometheus's; that of a duplicate is completed by who knows both values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("out of order sample")]
     OutOfOrder,
     #[error("duplicate sample for timestamp")]
     Duplicate,
+    #[error("out of bounds")]
+    OutOfBounds,
+    #[error("out of bounds: timestamp is too far in the future")]
+    TooFar,
 }
 
 impl SideBuffer {
-    fn last_time(&self) -> Option<Timestamp> {
+    pub(in crate::shard) fn last_time(&self) -> Option<Timestamp> {
         let float = self.times.last().copied();
         let histogram = self.histograms.last().map(|h| h.time);
         float.max(histogram)
@@ -60,9 +66,10 @@ impl SideBuffer {
         match self.last_time() {
             Some(last) if point.time < last => return Err(Refusal::OutOfOrder),
             Some(last) if point.time == last => {
-                let same = self.histograms.last().is_some_and(|h| {
-                    h.time == point.time && std::sync::Arc::ptr_eq(&h.histogram, &point.histogram)
-                });
+                let same = self
+                    .histograms
+                    .last()
+                    .is_some_and(|h| h.time == point.time && h.histogram.equals(&point.histogram));
                 return if same { Ok(()) } else { Err(Refusal::Duplicate) };
             }
             _ => {}

@@ -90,9 +90,13 @@ impl Segment {
         }
         let header = SegmentHeader::decode(self.bytes(0, BLOCK_BYTES).await?);
         match header {
-            Err(what) => return Ok(self.damaged(0, what.to_owned(), out)),
+            Err(what) => {
+                self.damaged(0, what.to_owned(), out);
+                return Ok(());
+            }
             Ok(h) if h.number != number || h.shard != owner.shard || h.directory_id != owner.directory_id => {
-                return Ok(self.damaged(0, "the segment belongs to another log".to_owned(), out));
+                self.damaged(0, "the segment belongs to another log".to_owned(), out);
+                return Ok(());
             }
             Ok(_) => {}
         }

@@ -1,0 +1,78 @@
+//! What one shard asks of another: to judge a part of a request, to append it.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use model::{Labels, ShardId, Timestamp};
+
+use crate::remote::Error;
+use crate::shard::stream::{Given, GivenHistogram};
+
+/// The part of a request that one shard owns.
+#[derive(Debug, Default)]
+pub struct Part {
+    pub samples: Vec<Given>,
+    pub histograms: Vec<GivenHistogram>,
+    /// Bytes of the histograms.
+    pub messages: Vec<u8>,
+    /// Series that the reading shard has not met, with the time of their first sample.
+    pub fresh: Vec<(Labels, Timestamp)>,
+}
+
+impl Part {
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty() && self.histograms.is_empty()
+    }
+
+    pub fn clear(&mut self) {
+        self.samples.clear();
+        self.histograms.clear();
+        self.messages.clear();
+        self.fresh.clear();
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Say what would be refused, take nothing: a 1.0 request is taken whole or not at all.
+    Judge,
+    /// Take all of it.
+    Append,
+    /// Take what is not refused, and say what is.
+    AppendJudged,
+}
+
+#[derive(Debug)]
+pub struct Order {
+    pub want: Want,
+    pub part: Part,
+    /// Samples behind it are refused.
+    pub latest: Timestamp,
+    /// Whether refusals name their series.
+    pub names_series: bool,
+}
+
+/// What became of an order. The part comes back, so that its buffers are used again.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub part: Part,
+    /// Slots of the part's new series.
+    pub slots: Vec<u32>,
+    /// Refusals by ordinal, in the sender's words.
+    pub faults: Vec<(u32, String)>,
+    pub refused_samples: u64,
+    pub refused_histograms: u64,
+    /// Samples that the head did not take without having been judged before.
+    pub dropped: u64,
+    pub failure: Option<Error>,
+}
+
+pub type Asked = Pin<Box<dyn Future<Output = Result<Told, Error>>>>;
+
+/// The other shards: the wiring gives each receiver its own.
+pub trait Peers {
+    fn shard_count(&self) -> u16;
+
+    /// Sends an order now; the answer comes when it is carried out.
+    fn ask(&self, shard: ShardId, order: Order) -> Asked;
+}

@@ -1,0 +1,422 @@
+//! The way of a request: read here, judged and appended where its series live, answered when all of it is durable.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use exposition::remote_write::{RequestV1, RequestV2};
+use hashbrown::HashSet;
+use model::{ShardId, Timestamp};
+use snap::raw::{Decoder, decompress_len};
+
+use crate::remote::answer::{Answer, FAULTS_MAX, Written};
+use crate::remote::known::Known;
+use crate::remote::negotiate::BODY_BYTES_MAX;
+use crate::remote::order::{Order, Peers, Told, Want};
+use crate::remote::probe::{Figures, Probe, add};
+use crate::remote::sorting::Sorter;
+use crate::remote::{Error, Protocol};
+use crate::rt::yield_if_needed;
+use crate::shard::head::side::Refusal;
+use crate::shard::keeper::{Keeper, Refused};
+use crate::shard::record::SourceId;
+use crate::shard::stream::{Batches, FRESH, Fault, NOWHERE, Stream};
+
+/// Samples further in the future are refused, as Prometheus refuses them.
+const FUTURE_MS_MAX: i64 = 10 * 60_000;
+
+/// Commits that an append waits for when the tail is full, before the sender is put off: each empties a half of the
+/// tail and takes a few milliseconds.
+const COMMITS_AWAITED_MAX: usize = 16;
+
+/// Buffers kept for the next request; more requests at once make their own. A kept one holds no more than this.
+const KEPT_COUNT_MAX: usize = 16;
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub shard: u16,
+    /// Keys the hashes of label bytes: chosen anew in each life.
+    pub seed: u64,
+    /// Never used before, in any life.
+    pub source: SourceId,
+    /// Whether an acknowledged sample is on the disk, or only in the tail.
+    pub is_durable: bool,
+}
+
+/// What one request is read with.
+struct Scratch {
+    raw: Vec<u8>,
+    decoder: Decoder,
+    outline: RequestV2,
+    sorter: Sorter,
+}
+
+pub struct Receiver {
+    settings: Settings,
+    keeper: Rc<Keeper>,
+    peers: Rc<dyn Peers>,
+    known: RefCell<Known>,
+    stream: RefCell<Stream>,
+    scratches: RefCell<Vec<Scratch>>,
+    batches: RefCell<Vec<Batches>>,
+    probe: Probe,
+}
+
+impl Receiver {
+    pub fn new(settings: Settings, keeper: Rc<Keeper>, peers: Rc<dyn Peers>) -> Receiver {
+        Receiver {
+            settings,
+            keeper,
+            peers,
+            known: RefCell::default(),
+            stream: RefCell::new(Stream::new(settings.source)),
+            scratches: RefCell::default(),
+            batches: RefCell::default(),
+            probe: Probe::default(),
+        }
+    }
+
+    pub fn figures(&self) -> Figures {
+        let known = self.known.borrow();
+        Figures {
+            known_series: known.len() as u64,
+            known_bytes: known.heap_bytes() as u64,
+            look_ups: known.misses,
+            ..self.probe.figures()
+        }
+    }
+
+    /// Takes a body as it came; `now` is the wall's time.
+    pub async fn take(&self, protocol: Protocol, body: &[u8], now: Timestamp) -> Answer {
+        let mut scratch = self.scratches.borrow_mut().pop().unwrap_or_else(|| self.new_scratch());
+        add(&self.probe.requests, 1);
+        add(&self.probe.body_bytes, body.len() as u64);
+        let answer = match self.take_imp(&mut scratch, protocol, body, now).await {
+            Ok(answer) => answer,
+            Err(e) => {
+                let counter = match e {
+                    Error::Bad(_) => &self.probe.malformed,
+                    Error::Busy(_) => &self.probe.busy,
+                    Error::Broken(_) => &self.probe.failed,
+                };
+                add(counter, 1);
+                Answer::failed(protocol, &e)
+            }
+        };
+        self.put_back(scratch);
+        answer
+    }
+
+    fn new_scratch(&self) -> Scratch {
+        Scratch {
+            raw: Vec::new(),
+            decoder: Decoder::new(),
+            outline: RequestV2::default(),
+            sorter: Sorter::new(self.peers.shard_count(), self.settings.seed),
+        }
+    }
+
+    fn put_back(&self, scratch: Scratch) {
+        let mut kept = self.scratches.borrow_mut();
+        if kept.len() < KEPT_COUNT_MAX && scratch.raw.capacity() <= KEPT_BYTES_MAX {
+            kept.push(scratch);
+        }
+    }
+
+    async fn take_imp(
+        &self,
+        scratch: &mut Scratch,
+        protocol: Protocol,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Answer, Error> {
+        let length = unpack(&mut scratch.decoder, body, &mut scratch.raw)?;
+        let latest = now.saturating_add(FUTURE_MS_MAX);
+        let sorter = &mut scratch.sorter;
+        sorter.begin(latest);
+        let raw = &scratch.raw[..length];
+        match protocol {
+            Protocol::V1 => self.read_v1(sorter, raw).await?,
+            Protocol::V2 => self.read_v2(sorter, &mut scratch.outline, raw).await?,
+        }
+        add(&self.probe.invalid_labels, sorter.invalid_labels);
+        let result = match protocol {
+            Protocol::V1 => self.write_whole(sorter, latest).await,
+            Protocol::V2 => self.write_part(sorter, latest).await,
+        };
+        if let Ok(answer) = &result
+            && answer.status == 204
+        {
+            let highest = &self.probe.highest_time;
+            highest.set(highest.get().max(sorter.highest_time));
+        }
+        result
+    }
+
+    async fn read_v1(&self, sorter: &mut Sorter, raw: &[u8]) -> Result<(), Error> {
+        let mut request = RequestV1::new(raw);
+        let bad = |e: exposition::remote_write::Malformed| Error::Bad(e.to_string());
+        while sorter.read_v1(&mut request, &mut self.known.borrow_mut()).map_err(bad)? {
+            yield_if_needed().await;
+        }
+        Ok(())
+    }
+
+    async fn read_v2(&self, sorter: &mut Sorter, outline: &mut RequestV2, raw: &[u8]) -> Result<(), Error> {
+        let bad = |e: exposition::remote_write::Malformed| Error::Bad(e.to_string());
+        outline.read(raw).map_err(bad)?;
+        sorter.begin_v2(outline, raw);
+        let mut from = 0;
+        while from < outline.series.len() {
+            from += sorter.read_v2(outline, raw, from, &mut self.known.borrow_mut()).map_err(bad)?;
+            yield_if_needed().await;
+        }
+        Ok(())
+    }
+
+    /// 1.0: all of the request or, when any sample is refused, nothing.
+    async fn write_whole(&self, sorter: &mut Sorter, latest: Timestamp) -> Result<Answer, Error> {
+        let mut faults = std::mem::take(&mut sorter.faults);
+        let is_judged = sorter.is_doubtful || !faults.is_empty();
+        if is_judged {
+            let told = self.ask_all(sorter, Want::Judge, latest, false).await?;
+            faults.extend(told.faults);
+        }
+        if faults.is_empty() {
+            let told = self.ask_all(sorter, Want::Append, latest, false).await?;
+            if told.dropped > 0 && !is_judged {
+                // Another request brought newer samples of these series in the meantime.
+                faults.push((0, Refusal::OutOfOrder.to_string()));
+            } else {
+                self.note_written(sorter.sample_count, sorter.histogram_count, sorter.exemplar_count);
+            }
+        }
+        Ok(Answer::of(Protocol::V1, Written::default(), in_order(faults)))
+    }
+
+    /// 2.0: what can be taken, and what could not.
+    async fn write_part(&self, sorter: &mut Sorter, latest: Timestamp) -> Result<Answer, Error> {
+        let mut faults = std::mem::take(&mut sorter.faults);
+        let told = self.ask_all(sorter, Want::AppendJudged, latest, true).await?;
+        faults.extend(told.faults);
+        let written = Written {
+            samples: sorter.sample_count - told.refused_samples,
+            histograms: sorter.histogram_count - told.refused_histograms,
+            exemplars: sorter.exemplar_count,
+        };
+        self.note_written(written.samples, written.histograms, written.exemplars);
+        Ok(Answer::of(Protocol::V2, written, in_order(faults)))
+    }
+
+    fn note_written(&self, samples: u64, histograms: u64, exemplars: u64) {
+        add(&self.probe.samples, samples);
+        add(&self.probe.histograms, histograms);
+        add(&self.probe.exemplars, exemplars);
+    }
+
+    /// Gives each shard its part and waits for all; what they tell is put together.
+    async fn ask_all(
+        &self,
+        sorter: &mut Sorter,
+        want: Want,
+        latest: Timestamp,
+        names_series: bool,
+    ) -> Result<Told, Error> {
+        let (mut asked, mut own) = (Vec::new(), None);
+        for (i, part) in sorter.parts.iter_mut().enumerate().filter(|(_, p)| !p.is_empty()) {
+            let order = Order { want, part: std::mem::take(part), latest, names_series };
+            if i == usize::from(self.settings.shard) {
+                own = Some(order);
+            } else {
+                asked.push((i, self.peers.ask(ShardId(i as u16), order)));
+            }
+        }
+        let mut all = Told::default();
+        let mut failure = None;
+        if let Some(order) = own {
+            let told = self.carry_out(order).await;
+            failure = self.gather(sorter, usize::from(self.settings.shard), told, &mut all);
+        }
+        for (i, answer) in asked {
+            let failed = match answer.await {
+                Ok(told) => self.gather(sorter, i, told, &mut all),
+                Err(e) => Some(e),
+            };
+            failure = failure.or(failed);
+        }
+        failure.map_or(Ok(all), Err)
+    }
+
+    fn gather(&self, sorter: &mut Sorter, shard: usize, mut told: Told, all: &mut Told) -> Option<Error> {
+        let mut known = self.known.borrow_mut();
+        for (slot, unmet) in told.slots.iter().zip(&sorter.unmet[shard]).filter(|(s, _)| **s != NOWHERE) {
+            known.insert(unmet.hash, ShardId(shard as u16), *slot, unmet.newest);
+        }
+        sorter.parts[shard] = told.part;
+        all.faults.append(&mut told.faults);
+        all.refused_samples += told.refused_samples;
+        all.refused_histograms += told.refused_histograms;
+        all.dropped += told.dropped;
+        told.failure
+    }
+
+    /// Carries out an order about series of this shard.
+    pub async fn carry_out(&self, order: Order) -> Told {
+        let mut told = Told { part: order.part, ..Told::default() };
+        if order.want != Want::Append {
+            let refused = self.judge(&mut told, order.latest, order.names_series);
+            if order.want == Want::Judge {
+                return told;
+            }
+            if !refused.is_empty() {
+                told.part.samples.retain(|g| !refused.contains(&g.ordinal));
+                told.part.histograms.retain(|h| !refused.contains(&h.ordinal));
+            }
+        }
+        let result = self.append(&mut told).await;
+        told.failure = match result {
+            Ok(()) if self.settings.is_durable => self.keeper.durable().await.map_err(error_of).err(),
+            Ok(()) => None,
+            Err(e) => Some(e),
+        };
+        told
+    }
+
+    /// Notes what Prometheus would refuse; returns the ordinals.
+    fn judge(&self, told: &mut Told, latest: Timestamp, names_series: bool) -> HashSet<u32> {
+        let (stream, shard) = (self.stream.borrow(), self.keeper.shard());
+        let Told { part, faults, refused_samples, refused_histograms, .. } = told;
+        let mut refused = HashSet::new();
+        let mut found: Vec<(Fault, u32)> = Vec::new();
+        stream.judge(&shard, &part.samples, &part.fresh, latest, |f| {
+            *refused_samples += u64::from(refused.insert(f.ordinal));
+            found.push((f, NOWHERE));
+        });
+        stream.judge_histograms(&shard, &part.histograms, &part.fresh, latest, |f| {
+            *refused_histograms += u64::from(refused.insert(f.ordinal));
+            found.push((f, NOWHERE));
+        });
+        let slots = part.samples.iter().map(|g| (g.ordinal, g.slot));
+        let slots = slots.chain(part.histograms.iter().map(|h| (h.ordinal, h.slot)));
+        if names_series && !found.is_empty() {
+            let slot_of: hashbrown::HashMap<u32, u32> =
+                slots.filter(|(ordinal, _)| refused.contains(ordinal)).collect();
+            found
+                .iter_mut()
+                .for_each(|(f, slot)| *slot = slot_of.get(&f.ordinal).copied().unwrap_or(NOWHERE));
+        }
+        for (fault, slot) in &found {
+            let counter = match fault.refusal {
+                Refusal::OutOfOrder => &self.probe.out_of_order,
+                Refusal::Duplicate => &self.probe.duplicates,
+                Refusal::OutOfBounds | Refusal::TooFar => &self.probe.out_of_bounds,
+            };
+            add(counter, 1);
+            if faults.len() < FAULTS_MAX {
+                let text = match names_series {
+                    true => format!("{fault} for series {}", stream.labels(&shard, *slot, &part.fresh)),
+                    false => fault.to_string(),
+                };
+                faults.push((fault.ordinal, text));
+            }
+        }
+        refused
+    }
+
+    async fn append(&self, told: &mut Told) -> Result<(), Error> {
+        let mut batches = self.batches.borrow_mut().pop().unwrap_or_default();
+        let result = self.append_imp(told, &mut batches).await;
+        let mut kept = self.batches.borrow_mut();
+        if kept.len() < KEPT_COUNT_MAX && batches.bytes.capacity() <= KEPT_BYTES_MAX {
+            kept.push(batches);
+        }
+        result
+    }
+
+    async fn append_imp(&self, told: &mut Told, batches: &mut Batches) -> Result<(), Error> {
+        if !told.part.fresh.is_empty() {
+            self.define_fresh(told, batches).await?;
+        }
+        self.stream.borrow().encode(&mut told.part.samples, batches);
+        told.dropped += self.append_all(batches).await?;
+        if !told.part.histograms.is_empty() {
+            let part = &told.part;
+            self.stream.borrow().encode_histograms(&part.histograms, &part.messages, batches);
+            told.dropped += self.append_all(batches).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives new series their slots. Definitions go ahead in batches of their own: a sample never lies in memory
+    /// without the definition of its series in the log.
+    async fn define_fresh(&self, told: &mut Told, batches: &mut Batches) -> Result<(), Error> {
+        let part = &mut told.part;
+        let mut is_used = vec![false; part.fresh.len()];
+        let slots = part.samples.iter().map(|g| g.slot).chain(part.histograms.iter().map(|h| h.slot));
+        slots.filter(|s| s & FRESH != 0).for_each(|s| is_used[(s & !FRESH) as usize] = true);
+        let series = part.fresh.iter().zip(&is_used).map(|(f, used)| used.then_some(f));
+        let resolved = self.stream.borrow_mut().resolve(&self.keeper.shard(), series, batches);
+        let full = || Error::Broken("the shard has no room for more series".to_owned());
+        let fresh = resolved.ok_or_else(full)?;
+        self.append_all(batches).await?;
+        self.stream.borrow_mut().confirm(&self.keeper.shard(), &fresh);
+        let known = |slot: u32| match slot & FRESH {
+            0 => slot,
+            _ => fresh.slots[(slot & !FRESH) as usize],
+        };
+        part.samples.iter_mut().for_each(|g| g.slot = known(g.slot));
+        part.histograms.iter_mut().for_each(|h| h.slot = known(h.slot));
+        told.slots = fresh.slots;
+        Ok(())
+    }
+
+    /// Appends batches one after the other, as the log has room. Returns how many samples the head did not take.
+    async fn append_all(&self, batches: &Batches) -> Result<u64, Error> {
+        let mut dropped = 0;
+        for batch in batches.iter() {
+            let mut commits = 0;
+            while !self.keeper.has_room(batch.len()) {
+                commits += 1;
+                if commits > COMMITS_AWAITED_MAX {
+                    return Err(Error::Busy("the log's tail is full".to_owned()));
+                }
+                self.keeper.durable().await.map_err(error_of)?;
+            }
+            let applied = self.keeper.append(self.keeper.generation(), batch).map_err(error_of)?;
+            dropped += (applied.out_of_order + applied.duplicate) as u64;
+            yield_if_needed().await;
+        }
+        Ok(dropped)
+    }
+}
+
+fn error_of(refused: Refused) -> Error {
+    match refused {
+        Refused::TailFull(_) | Refused::DiskFull(_) | Refused::OldGeneration { .. } => {
+            Error::Busy(refused.to_string())
+        }
+        Refused::LogFailed(_) | Refused::Shard(_) => Error::Broken(refused.to_string()),
+    }
+}
+
+/// Texts in the order of the samples they are about.
+fn in_order(mut faults: Vec<(u32, String)>) -> Vec<String> {
+    faults.sort_by_key(|f| f.0);
+    faults.into_iter().map(|f| f.1).collect()
+}
+
+/// Unpacks a snappy block into `raw`, which only grows; returns how many bytes it came to.
+fn unpack(decoder: &mut Decoder, body: &[u8], raw: &mut Vec<u8>) -> Result<usize, Error> {
+    let corrupt = || Error::Bad("snappy: corrupt input".to_owned());
+    if body.is_empty() {
+        return Err(corrupt());
+    }
+    let length = decompress_len(body).map_err(|_| corrupt())?;
+    if length > BODY_BYTES_MAX {
+        return Err(Error::Bad(format!("decoded size exceeds the {BODY_BYTES_MAX} bytes limit")));
+    }
+    if raw.len() < length {
+        raw.resize(length, 0);
+    }
+    decoder.decompress(body, &mut raw[..length]).map_err(|_| corrupt())
+}

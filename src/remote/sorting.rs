@@ -1,0 +1,348 @@
+//! A request's series sorted into parts, one for each shard that owns some of them.
+
+use exposition::remote_histogram;
+use exposition::remote_write::{
+    Malformed, Pairs, RequestV1, RequestV2, SeriesReader, checked_labels, pairs_text, read_pairs,
+};
+use hashbrown::HashMap;
+use model::{Labels, ShardId, Timestamp};
+
+use crate::remote::answer::FAULTS_MAX;
+use crate::remote::known::{Known, LabelHash, Walk, label_hash};
+use crate::remote::order::Part;
+use crate::shard::stream::{FRESH, Given, GivenHistogram};
+
+/// Series read before others have their turn: about 50 us.
+pub const SLICE_SERIES: usize = 512;
+
+/// A series of the request that is not known yet: where its labels are told, and by which hash it will be known.
+#[derive(Clone, Copy, Debug)]
+pub struct Unmet {
+    pub hash: LabelHash,
+    pub newest: Timestamp,
+}
+
+/// Where a series' samples go.
+#[derive(Clone, Copy)]
+struct Place {
+    shard: ShardId,
+    slot: u32,
+    entry: Option<u32>,
+}
+
+/// Reads one request. Reused from request to request.
+#[derive(Default)]
+pub struct Sorter {
+    pub parts: Vec<Part>,
+    /// By shard, beside its part's new series.
+    pub unmet: Vec<Vec<Unmet>>,
+    /// Faults found here, by ordinal.
+    pub faults: Vec<(u32, String)>,
+    pub sample_count: u64,
+    pub histogram_count: u64,
+    pub exemplar_count: u64,
+    pub invalid_labels: u64,
+    pub highest_time: Timestamp,
+    /// Some sample may not be newer than its series.
+    pub is_doubtful: bool,
+    /// Of two new series of the request with one hash the second is the first.
+    unmet_by_hash: HashMap<LabelHash, (ShardId, u32)>,
+    reader: SeriesReader,
+    symbol_hashes: Vec<LabelHash>,
+    hash_bytes: Vec<u8>,
+    walk: Walk,
+    ordinal: u32,
+    latest: Timestamp,
+    seed: u64,
+}
+
+impl Sorter {
+    pub fn new(shard_count: u16, seed: u64) -> Sorter {
+        Sorter {
+            parts: (0..shard_count).map(|_| Part::default()).collect(),
+            unmet: (0..shard_count).map(|_| Vec::new()).collect(),
+            seed,
+            ..Sorter::default()
+        }
+    }
+
+    /// Begins a request; samples behind `latest` are refused by their shards.
+    pub fn begin(&mut self, latest: Timestamp) {
+        self.parts.iter_mut().for_each(Part::clear);
+        self.unmet.iter_mut().for_each(Vec::clear);
+        self.faults.clear();
+        (self.sample_count, self.histogram_count, self.exemplar_count) = (0, 0, 0);
+        self.invalid_labels = 0;
+        self.highest_time = Timestamp::MIN;
+        self.is_doubtful = false;
+        self.unmet_by_hash.clear();
+        self.walk = Walk::default();
+        self.ordinal = 0;
+        self.latest = latest;
+    }
+
+    /// Reads some series of a 1.0 request; false when all are read.
+    pub fn read_v1(&mut self, request: &mut RequestV1<'_>, known: &mut Known) -> Result<bool, Malformed> {
+        let mut reader = std::mem::take(&mut self.reader);
+        let result = (|| {
+            for _ in 0..SLICE_SERIES {
+                let Some(message) = request.try_next()? else { return Ok(false) };
+                self.series_v1(&mut reader, message, known)?;
+            }
+            Ok(true)
+        })();
+        self.reader = reader;
+        result
+    }
+
+    fn series_v1(
+        &mut self,
+        reader: &mut SeriesReader,
+        message: &[u8],
+        known: &mut Known,
+    ) -> Result<(), Malformed> {
+        reader.read_v1(message)?;
+        let labels = reader.labels_v1(message);
+        let hash = label_hash(labels, self.seed);
+        let place = match self.find(known, hash) {
+            Some(place) => place,
+            None => {
+                let mut pairs = Pairs::new();
+                read_pairs(labels, &mut pairs)?;
+                if reader.samples.is_empty() && reader.histograms.is_empty() {
+                    return Ok(());
+                }
+                match checked_labels(&mut pairs) {
+                    Ok(labels) => self.meet(hash, labels),
+                    Err(fault) => {
+                        // 1.0 passes such series over in silence.
+                        tracing::debug!(%fault, "a series of remote write was passed over");
+                        self.invalid_labels += 1;
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        self.exemplar_count += u64::from(reader.exemplar_count);
+        self.put(place, reader, message, known)
+    }
+
+    /// Prepares for a 2.0 request whose outline was read from `body`.
+    pub fn begin_v2(&mut self, request: &RequestV2, body: &[u8]) {
+        self.symbol_hashes.clear();
+        let text = |at: usize| request.symbol(body, at as u32).unwrap_or_default();
+        self.symbol_hashes.extend((0..request.symbols.len()).map(|at| label_hash(text(at), self.seed)));
+    }
+
+    /// Reads some series of a 2.0 request from number `from` on; returns how many.
+    pub fn read_v2(
+        &mut self,
+        request: &RequestV2,
+        body: &[u8],
+        from: usize,
+        known: &mut Known,
+    ) -> Result<usize, Malformed> {
+        let mut reader = std::mem::take(&mut self.reader);
+        let here = &request.series[from..request.series.len().min(from + SLICE_SERIES)];
+        let result = here.iter().try_for_each(|part| {
+            let message = &body[part.start as usize..part.end as usize];
+            self.series_v2(&mut reader, request, body, message, known)
+        });
+        self.reader = reader;
+        result.map(|()| here.len())
+    }
+
+    fn series_v2(
+        &mut self,
+        reader: &mut SeriesReader,
+        request: &RequestV2,
+        body: &[u8],
+        message: &[u8],
+        known: &mut Known,
+    ) -> Result<(), Malformed> {
+        reader.read_v2(message)?;
+        let held = (reader.samples.len() + reader.histograms.len()) as u64;
+        let found = match self.hash_refs(&reader.label_refs) {
+            Some(hash) => self.find(known, hash).ok_or(Some(hash)),
+            None => Err(None),
+        };
+        let refuse = |sorter: &mut Sorter, text: String| {
+            sorter.invalid_labels += held;
+            sorter.fault(text);
+            Ok(())
+        };
+        let mut pairs = Pairs::new();
+        if let Err(hash) = found
+            && let Err(why) = request.pairs(body, &reader.label_refs, &mut pairs)
+        {
+            debug_assert!(hash.is_none(), "a hash was made of all symbols");
+            return refuse(
+                self,
+                format!("parsing labels for series {}: {why}", refs_text(&reader.label_refs)),
+            );
+        }
+        if let Some((name, outside)) = ["helpRef", "unitRef"]
+            .into_iter()
+            .zip(reader.metadata_refs)
+            .find(|(_, r)| *r as usize >= request.symbols.len().max(1))
+        {
+            let (refs, size) = (refs_text(&reader.label_refs), request.symbols.len());
+            return refuse(
+                self,
+                format!(
+                    "parsing metadata for series {refs}: {name} {outside} outside of symbols table (size {size})"
+                ),
+            );
+        }
+        let place = match found {
+            Ok(place) => Some(place),
+            Err(hash) => match checked_labels(&mut pairs) {
+                Ok(labels) if held > 0 => hash.map(|hash| self.meet(hash, labels)),
+                Ok(_) => None,
+                Err(fault) => return refuse(self, fault.to_string()),
+            },
+        };
+        let Some(place) = place.filter(|_| held > 0) else {
+            let _ = request.pairs(body, &reader.label_refs, &mut pairs);
+            pairs.sort_by(|a, b| a.0.cmp(b.0));
+            let text = pairs_text(&pairs);
+            self.fault(format!("TimeSeries must contain at least one sample or histogram for series {text}"));
+            return Ok(());
+        };
+        self.put(place, reader, message, known)?;
+        self.note_exemplars(reader, request, body);
+        Ok(())
+    }
+
+    /// Exemplars are read and counted, not kept.
+    fn note_exemplars(&mut self, reader: &SeriesReader, request: &RequestV2, body: &[u8]) {
+        let (mut from, mut pairs) = (0, Pairs::new());
+        for end in &reader.exemplar_ends {
+            let refs = &reader.exemplar_refs[from..*end as usize];
+            from = *end as usize;
+            match request.pairs(body, refs, &mut pairs) {
+                Ok(()) => self.exemplar_count += 1,
+                Err(why) => {
+                    let refs = refs_text(&reader.label_refs);
+                    self.fault(format!("parsing exemplar for series {refs}: {why}"));
+                }
+            }
+        }
+    }
+
+    /// A hash of the texts that `refs` name, whatever numbers this request gives them. `None`: there is no such text.
+    fn hash_refs(&mut self, refs: &[u32]) -> Option<LabelHash> {
+        if !refs.len().is_multiple_of(2) {
+            return None;
+        }
+        self.hash_bytes.clear();
+        for r in refs {
+            let [a, b] = *self.symbol_hashes.get(*r as usize)?;
+            self.hash_bytes.extend_from_slice(&a.to_le_bytes());
+            self.hash_bytes.extend_from_slice(&b.to_le_bytes());
+        }
+        // Another key than label bytes have: the two protocols' hashes must not meet.
+        Some(label_hash(&self.hash_bytes, !self.seed))
+    }
+
+    #[inline]
+    fn find(&mut self, known: &mut Known, hash: LabelHash) -> Option<Place> {
+        if let Some(f) = known.find(&mut self.walk, hash) {
+            return Some(Place { shard: f.shard, slot: f.slot, entry: Some(f.entry) });
+        }
+        let (shard, at) = *self.unmet_by_hash.get(&hash)?;
+        Some(Place { shard, slot: FRESH | at, entry: None })
+    }
+
+    fn meet(&mut self, hash: LabelHash, labels: Labels) -> Place {
+        let shard = labels.series_hash().shard(self.parts.len() as u16);
+        let fresh = &mut self.parts[usize::from(shard.0)].fresh;
+        let at = fresh.len() as u32;
+        // The time is filled in with the first sample.
+        fresh.push((labels, Timestamp::MIN));
+        self.unmet[usize::from(shard.0)].push(Unmet { hash, newest: Timestamp::MIN });
+        self.unmet_by_hash.insert(hash, (shard, at));
+        self.is_doubtful = true;
+        Place { shard, slot: FRESH | at, entry: None }
+    }
+
+    fn fault(&mut self, text: String) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push((self.ordinal, text));
+        }
+        self.ordinal += 1;
+    }
+
+    #[inline]
+    fn put(
+        &mut self,
+        place: Place,
+        reader: &SeriesReader,
+        message: &[u8],
+        known: &mut Known,
+    ) -> Result<(), Malformed> {
+        for s in &reader.samples {
+            self.note_time(place, s.time, known);
+            let given = Given { slot: place.slot, ordinal: self.ordinal, time: s.time, value: s.value };
+            self.ordinal += 1;
+            self.parts[usize::from(place.shard.0)].samples.push(given);
+            self.sample_count += 1;
+        }
+        for h in &reader.histograms {
+            self.put_histogram(place, &message[h.start as usize..h.end as usize], known)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn note_time(&mut self, place: Place, time: Timestamp, known: &mut Known) {
+        if time > self.latest {
+            self.is_doubtful = true;
+            return;
+        }
+        self.highest_time = self.highest_time.max(time);
+        match place.entry {
+            Some(entry) => self.is_doubtful |= !known.note_time(entry, time),
+            None => {
+                let (shard, at) = (usize::from(place.shard.0), (place.slot & !FRESH) as usize);
+                let first = &mut self.parts[shard].fresh[at].1;
+                if *first == Timestamp::MIN {
+                    *first = time;
+                }
+                let newest = &mut self.unmet[shard][at].newest;
+                *newest = time.max(*newest);
+            }
+        }
+    }
+
+    fn put_histogram(&mut self, place: Place, message: &[u8], known: &mut Known) -> Result<(), Malformed> {
+        let sample = match remote_histogram::read(message) {
+            Ok(sample) => sample,
+            Err(remote_histogram::Error::Malformed(m)) => return Err(m),
+            Err(remote_histogram::Error::Invalid(e)) => {
+                self.fault(e.to_string());
+                return Ok(());
+            }
+        };
+        let time = sample.time;
+        if let Err(e) = sample.accepted() {
+            self.fault(e.to_string());
+            return Ok(());
+        }
+        self.note_time(place, time, known);
+        let part = &mut self.parts[usize::from(place.shard.0)];
+        let from = part.messages.len() as u32;
+        part.messages.extend_from_slice(message);
+        let message = from..part.messages.len() as u32;
+        part.histograms.push(GivenHistogram { slot: place.slot, ordinal: self.ordinal, time, message });
+        self.ordinal += 1;
+        self.histogram_count += 1;
+        Ok(())
+    }
+}
+
+/// As Go prints a slice of numbers.
+fn refs_text(refs: &[u32]) -> String {
+    let texts: Vec<String> = refs.iter().map(u32::to_string).collect();
+    format!("[{}]", texts.join(" "))
+}
