@@ -25,6 +25,16 @@ pub struct Question {
     pub timeout: Option<Duration>,
     pub lookback_ms: Option<i64>,
     pub stats: Stats,
+    pub origin: Origin,
+}
+
+/// Who asks, for the log of queries.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The peer's address, empty where it is not known.
+    pub client: String,
+    pub method: String,
+    pub path: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 
-use crate::api::backend::{Answer, Backend, Question, Stats};
+use crate::api::backend::{Answer, Backend, Origin, Question, Stats};
 use crate::api::error::ApiError;
 use crate::api::params::{Params, parse_step};
 use crate::api::respond;
@@ -13,13 +13,13 @@ use crate::query::value::Value;
 /// Points of one series that an answer may have.
 const STEPS_MAX: i64 = 11_000;
 
-pub async fn instant(backend: &dyn Backend, params: &Params) -> Result<Response, ApiError> {
+pub async fn instant(backend: &dyn Backend, params: &Params, origin: Origin) -> Result<Response, ApiError> {
     let limit = params.limit()?;
     let time = params.time_or("time", backend.now_ms())?;
-    ask(backend, params, time, time, 0, limit).await
+    ask(backend, params, Times { start: time, end: time, step: 0 }, limit, origin).await
 }
 
-pub async fn range(backend: &dyn Backend, params: &Params) -> Result<Response, ApiError> {
+pub async fn range(backend: &dyn Backend, params: &Params, origin: Origin) -> Result<Response, ApiError> {
     let limit = params.limit()?;
     let (start, end) = (params.time("start")?, params.time("end")?);
     if end < start {
@@ -37,16 +37,21 @@ pub async fn range(backend: &dyn Backend, params: &Params) -> Result<Response, A
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
         ));
     }
-    ask(backend, params, start, end, step, limit).await
+    ask(backend, params, Times { start, end, step }, limit, origin).await
+}
+
+struct Times {
+    start: i64,
+    end: i64,
+    step: i64,
 }
 
 async fn ask(
     backend: &dyn Backend,
     params: &Params,
-    start: i64,
-    end: i64,
-    step: i64,
+    Times { start, end, step }: Times,
     limit: usize,
+    origin: Origin,
 ) -> Result<Response, ApiError> {
     let timeout = match params.first("timeout") {
         "" => None,
@@ -60,8 +65,16 @@ async fn ask(
         ),
     };
     let (stats, stats_warning) = stats_of(params.first("stats"));
-    let question =
-        Question { text: params.first("query").to_owned(), start, end, step, timeout, lookback_ms, stats };
+    let question = Question {
+        text: params.first("query").to_owned(),
+        start,
+        end,
+        step,
+        timeout,
+        lookback_ms,
+        stats,
+        origin,
+    };
     let mut answer = backend.query(question).await?;
     answer.warnings.extend(stats_warning);
     if limit > 0 && cut(&mut answer.value, limit) {

@@ -1,17 +1,19 @@
 //! The routes: which path is answered by whom, and what all answers share.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use tokio::sync::Semaphore;
 
-use crate::api::backend::Backend;
+use crate::api::backend::{Backend, Origin};
 use crate::api::error::ApiError;
 use crate::api::params::{Params, unescaped};
+use crate::api::write::Connection;
 use crate::api::{federate, labels, lifecycle, queries, query, respond, status, targets, write};
 use crate::remote::Protocol;
 use crate::rt::Clock;
@@ -54,6 +56,17 @@ struct Asked {
     path: String,
     params: Params,
     headers: HeaderMap,
+    client: Option<IpAddr>,
+}
+
+impl Asked {
+    fn origin(&self) -> Origin {
+        Origin {
+            client: self.client.map(|a| a.to_string()).unwrap_or_default(),
+            method: self.method.to_string(),
+            path: self.path.clone(),
+        }
+    }
 }
 
 async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
@@ -76,6 +89,7 @@ async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
         path: parts.uri.path().to_owned(),
         params: Params::parse(parts.uri.query().unwrap_or(""), &body),
         headers: parts.headers,
+        client: parts.extensions.get::<ConnectInfo<Connection>>().map(|c| c.0.peer),
     };
     let (handler, mut response) = route(&front, &asked).await;
     let bytes = finish(&asked, &mut response).await;
@@ -236,8 +250,8 @@ async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Respons
         return (handler, not_allowed());
     }
     let response = match rest {
-        "query" => respond::of(query::instant(backend, params).await),
-        "query_range" => respond::of(query::range(backend, params).await),
+        "query" => respond::of(query::instant(backend, params, asked.origin()).await),
+        "query_range" => respond::of(query::range(backend, params, asked.origin()).await),
         "format_query" => respond::of(query::format(backend, params)),
         "parse_query" => respond::of(query::parse(backend, params)),
         "queries" => queries::running(backend),

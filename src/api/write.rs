@@ -1,5 +1,6 @@
 //! `/api/v1/write`: remote write, from the socket to the shards and back.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use axum::body::{Body, to_bytes};
@@ -22,14 +23,18 @@ pub const PATH: &str = "/api/v1/write";
 /// are put off.
 pub const BODIES_KIB_MAX: usize = 256 << 10;
 
-/// The number of a connection: requests of one connection are read by one shard, which knows its series.
+/// A connection: its number, for requests of one connection are read by one shard, which knows its series; and who
+/// is at its other end.
 #[derive(Clone, Copy, Debug)]
-pub struct Connection(pub u64);
+pub struct Connection {
+    pub number: u64,
+    pub peer: IpAddr,
+}
 
 impl Connected<IncomingStream<'_, TcpListener>> for Connection {
-    fn connect_info(_: IncomingStream<'_, TcpListener>) -> Self {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        Connection(COUNT.fetch_add(1, Relaxed))
+        Connection { number: COUNT.fetch_add(1, Relaxed), peer: stream.remote_addr().ip() }
     }
 }
 
@@ -63,7 +68,7 @@ pub(in crate::api) async fn write(front: &Front, parts: &Parts, body: Body) -> R
         return answered(Answer { status: 503, text, written: None, retry_after: Some(1) });
     };
     let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else { return too_large() };
-    let connection = parts.extensions.get::<ConnectInfo<Connection>>().map_or(0, |c| c.0.0);
+    let connection = parts.extensions.get::<ConnectInfo<Connection>>().map_or(0, |c| c.0.number);
     match front.backend.write(protocol, body, connection).await {
         Ok(answer) => answered(answer),
         Err(e) => answered(Answer { status: 503, text: e.text, written: None, retry_after: Some(1) }),

@@ -20,14 +20,15 @@ use crate::app::core::{Core, HouseMesh};
 use crate::app::flags::Flags;
 use crate::app::house::{deal, jobs_of};
 use crate::app::metrics::{self, Requests, ShardFigures};
+use crate::app::query_log::{Entry, QueryLog, Times, stats_json};
 use crate::config::{self, Config};
+use crate::query;
 use crate::query::account::Token;
 use crate::query::engine::{Engine, Listed, Request, When};
 use crate::query::exec::access::Access;
 use crate::query::exec::scan;
 use crate::query::merge::{Pending, Shards};
 use crate::query::plan::physical::Fragment;
-use crate::query::{self, account::Statistics};
 use crate::remote::{self, Protocol};
 use crate::rt::{Clock, Moment, TaskClass};
 use crate::scrape::Job;
@@ -50,6 +51,7 @@ pub struct HouseBackend {
     pub stopping: AtomicBool,
     pub quit: Notify,
     pub requests: Requests,
+    pub query_log: Arc<QueryLog>,
     pub load: LoadConfig,
     pub loaded: Mutex<Loaded>,
     /// One reload at a time.
@@ -168,9 +170,11 @@ impl HouseBackend {
     fn apply_new_config(&self) -> Result<(), String> {
         let config = Arc::new((self.load)().map_err(|e| format!("couldn't load configuration: {e}"))?);
         let jobs = jobs_of(&config);
+        let log = QueryLog::open(config.global.query_log_file.as_deref())?;
         if let Some(mesh) = self.mesh.get() {
             deal(mesh, &jobs).map_err(|e| e.to_string())?;
         }
+        self.query_log.write_to(log);
         let loaded_ms = self.clock.now_ms();
         *self.loaded() = Loaded { config, jobs, reload_succeeded: true, loaded_ms };
         Ok(())
@@ -210,29 +214,10 @@ fn figures_of(core: &Core) -> ShardFigures {
     }
 }
 
-/// When a query was asked, got its turn and was answered.
-struct Times {
-    asked: Moment,
-    admitted: Moment,
-    ended: Moment,
-}
-
 fn answered(answer: query::engine::Answer, text: &str, stats: Stats, times: &Times) -> Answer {
     let texts = answer.notes.texts(text, query::annotations::SHOWN_MAX);
-    let stats = (stats != Stats::None).then(|| stats_json(answer.statistics, times));
+    let stats = (stats != Stats::None).then(|| stats_json(Some(answer.statistics), times));
     Answer { value: answer.value, warnings: texts.warnings, infos: texts.infos, stats }
-}
-
-/// Of Prometheus's statistics those that are measured. Answers are made in order, so sorting has no time of its own;
-/// counts by step are not kept.
-fn stats_json(s: Statistics, times: &Times) -> String {
-    let queued = times.admitted.since(times.asked).as_secs_f64();
-    let evaluated = times.ended.since(times.admitted).as_secs_f64();
-    let all = times.ended.since(times.asked).as_secs_f64();
-    format!(
-        "{{\"timings\":{{\"evalTotalTime\":{evaluated},\"execQueueTime\":{queued},\"execTotalTime\":{all}}},\"samples\":{{\"totalQueryableSamples\":{},\"peakSamples\":{}}}}}",
-        s.samples_total, s.samples_peak
-    )
 }
 
 fn running_query(q: Listed, now: Moment) -> RunningQuery {
@@ -306,6 +291,7 @@ impl Backend for HouseBackend {
 
     fn query(&self, question: Question) -> Reply<Answer> {
         let (engine, mesh, clock) = (self.engine.clone(), self.mesh(), self.clock.clone());
+        let log = self.query_log.clone();
         let timeout = question.timeout.map_or(self.query_timeout, |t| t.min(self.query_timeout));
         Box::pin(async move {
             let token = Token::default();
@@ -318,12 +304,19 @@ impl Backend for HouseBackend {
             request.token = token.clone();
             let shards = MeshShards { mesh: mesh?, token: token.clone() };
             request.asked = clock.now();
-            let asked = request.asked;
-            let timer = clock.clone();
+            let mut times = Times::at(request.asked);
+            let entry = Entry { text: question.text.clone(), when, origin: question.origin };
             let run = async move {
-                let admitted = engine.admit(request).await?;
-                let turn = timer.now();
-                admitted.evaluate(&shards).await.map(|answer| (answer, turn))
+                let result = match engine.admit(request).await {
+                    Ok(admitted) => {
+                        times.admitted = clock.now();
+                        admitted.evaluate(&shards).await
+                    }
+                    Err(e) => Err(e),
+                };
+                times.ended = clock.now();
+                log.note(&entry, &result, &times, clock.wall_ns());
+                result.map(|answer| (answer, times))
             };
             // What is computed above the shards may take long: not on the workers that answer others.
             let handle = tokio::runtime::Handle::current();
@@ -336,8 +329,7 @@ impl Backend for HouseBackend {
                     Err(query::Error::Timeout("expression evaluation"))
                 }
             };
-            let (answer, admitted) = answer.map_err(query_error)?;
-            let times = Times { asked, admitted, ended: clock.now() };
+            let (answer, times) = answer.map_err(query_error)?;
             Ok(answered(answer, &question.text, question.stats, &times))
         })
     }

@@ -12,6 +12,7 @@ pub mod flags;
 pub mod house;
 pub mod logging;
 pub mod metrics;
+pub mod query_log;
 pub mod start;
 pub mod web;
 

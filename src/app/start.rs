@@ -18,6 +18,7 @@ use crate::app::directory::DataDir;
 use crate::app::flags::{Ack, Flags, parse_cpus};
 use crate::app::house::{House, Options, deal, jobs_of};
 use crate::app::metrics::Requests;
+use crate::app::query_log::QueryLog;
 use crate::app::{logging, web};
 use crate::config::{Config, Reading, process_environment};
 use crate::query::engine::{self, Engine};
@@ -170,6 +171,8 @@ fn backend_of(
         use_start_timestamps: has(&flags.features, "use-start-timestamps"),
     };
     let timeout = duration_flag("query.timeout", &flags.query_timeout)?;
+    let query_log = QueryLog::default();
+    query_log.write_to(QueryLog::open(config.global.query_log_file.as_deref()).map_err(wrong)?);
     let (config, start_ms) = (Arc::new(config), clock.now_ms());
     let loaded = Loaded { jobs: jobs_of(&config), config, reload_succeeded: true, loaded_ms: start_ms };
     Ok(HouseBackend {
@@ -183,6 +186,7 @@ fn backend_of(
         stopping: AtomicBool::new(false),
         quit: Notify::new(),
         requests: Requests::default(),
+        query_log: Arc::new(query_log),
         load,
         loaded: Mutex::new(loaded),
         reloading: Mutex::new(()),

@@ -16,10 +16,7 @@ const ROOT: [(&str, &str); 6] = [
     ("otlp", "OTLP is not received"),
 ];
 
-const GLOBAL: [(&str, &str); 2] = [
-    ("query_log_file", "queries are not logged to a file"),
-    ("scrape_failure_log_file", "failed scrapes are not logged to a file"),
-];
+const GLOBAL: [(&str, &str); 1] = [("scrape_failure_log_file", "failed scrapes are not logged to a file")];
 
 const TSDB: [(&str, &str); 4] = [
     ("out_of_order_time_window", "samples out of order are not taken"),

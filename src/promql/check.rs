@@ -24,7 +24,10 @@ impl Checker<'_> {
             Expr::Aggregate(e) => self.aggregate(e),
             Expr::Binary(e) => self.binary(e),
             Expr::Call(e) => self.call(e),
-            Expr::Matrix(e) => self.selector(&e.selector),
+            Expr::Matrix(e) => {
+                self.selector(&e.selector);
+                self.non_empty(&e.selector);
+            }
             Expr::Number(_) | Expr::String(_) => {}
             Expr::Paren(e) => {
                 self.expr(&mut e.expr);

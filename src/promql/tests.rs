@@ -451,3 +451,13 @@ fn trees_cross_threads() {
     fn assert_crosses<T: Send + Sync + Clone + 'static>() {}
     assert_crosses::<crate::Expr>();
 }
+
+#[test]
+fn a_range_of_everything_is_refused_as_an_instant_of_everything_is() {
+    let wanted = "parse error: vector selector must contain at least one non-empty matcher";
+    for (text, place) in [("{a!=\"b\"}", "1:1"), ("{a!=\"b\"}[5m]", "1:1"), ("rate({a=~\".*\"}[5m])", "1:6")]
+    {
+        let error = parse(text, Options::ALL).expect_err(text);
+        assert_eq!(error.to_string(), format!("{place}: {wanted}"), "{text}");
+    }
+}

@@ -121,7 +121,11 @@ impl Annotations {
             }
             Entry::Occupied(mut e) => {
                 let held = e.get_mut();
-                held.detail = gathered(&held.detail, &note.detail);
+                match note.detail {
+                    // Said again, it is said of the later place; what is counted stays where it began.
+                    Detail::None => held.span = note.span,
+                    detail => held.detail = gathered(&held.detail, &detail),
+                }
             }
         }
     }

@@ -157,3 +157,37 @@ fn a_query_waits_for_its_turn_and_may_be_ended_while_it_waits() {
     assert_eq!(result.unwrap_err(), Error::Canceled("query queue"));
     assert!(engine.list().is_empty());
 }
+
+#[test]
+fn notes_stand_where_and_when_prometheus_has_them() {
+    let mut local = Local::new(2);
+    let gauge = Labels::from_pairs([("__name__", "gauge")]);
+    for t in 0..4 {
+        local.owner(&gauge).append_float(&gauge, t * 15_000, 0, t as f64).unwrap();
+    }
+    let engine = Engine::new(Options { language: promql::Options::ALL, ..Options::default() });
+    let notes = |text: &str| {
+        let answer = ask(&engine, &local, text, When::Instant(45_000)).unwrap();
+        let texts = answer.notes.texts(text, 10);
+        texts.warnings.into_iter().chain(texts.infos).collect::<Vec<_>>()
+    };
+    let counter = |place: &str| {
+        let name = "name does not end in _total/_sum/_count/_bucket: \"gauge\"";
+        vec![format!("PromQL info: metric might not be a counter, {name} ({place})")]
+    };
+    let quantile = |place: &str| {
+        vec![format!("PromQL warning: quantile value should be between 0 and 1, got 2 ({place})")]
+    };
+    for (text, wanted) in [
+        ("rate(gauge[1m])", counter("1:6")),
+        // One sample is no rate, and nothing is judged that has none.
+        ("rate(gauge[15s])", vec![]),
+        ("rate(gauge[1m:15s])", counter("1:1")),
+        // None is chosen, but they are looked at.
+        ("limitk(0, rate(gauge[1m]))", counter("1:16")),
+        ("quantile(2, gauge) + quantile(2, gauge)", quantile("1:31")),
+        ("quantile(2, quantile_over_time(2, gauge[1m]))", quantile("1:10")),
+    ] {
+        assert_eq!(notes(text), wanted, "{text}");
+    }
+}

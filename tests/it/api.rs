@@ -42,6 +42,8 @@ fn every_endpoint_answers_get_and_those_with_forms_post() {
     let forms: &[(&str, &[(&str, &str)])] = &[
         ("query", &[("query", "vector(1)"), ("time", "4")]),
         ("query_range", &range("vector(1)", "0", "10", "5")),
+        ("format_query", &[("query", "sum(up)by(job)"), ("unused", "")]),
+        ("parse_query", &[("query", "sum(up)by(job)"), ("unused", "")]),
         ("series", &[water]),
         ("labels", &[water]),
     ];
@@ -61,6 +63,7 @@ fn every_endpoint_answers_get_and_those_with_forms_post() {
         "label/pipe/values",
         "targets",
         "metadata",
+        "queries",
         "scrape_pools",
         "status/buildinfo",
         "status/config",
@@ -325,4 +328,120 @@ fn a_broken_file_does_not_replace_the_configuration() {
     assert_eq!(running.call("POST", "/-/quit").text(), "Requesting termination... Goodbye!");
     let mut running = running;
     assert_eq!(running.process.wait_for_end().code(), Some(0));
+}
+
+#[test]
+fn queries_are_formatted_and_parsed_as_prometheus_does() {
+    let Some((_target, _house, running)) = house("language", &[]) else { return };
+    let data = |endpoint: &str, query: &str| running.data(endpoint, &[("query", query)]);
+    assert_eq!(data("format_query", "sum(rate(x{a='b'}[5m]))by(c)"), "sum by (c) (rate(x{a=\"b\"}[5m]))");
+    assert_eq!(
+        data("parse_query", "-(1)"),
+        json!({"type": "unaryExpr", "op": "-", "expr": {"type": "parenExpr", "expr": {"type": "numberLiteral", "val": "1"}}})
+    );
+    for endpoint in ["format_query", "parse_query"] {
+        let answer = running.get(&format!("/api/v1/{endpoint}?{}", form(&[("query", "sum(")])));
+        let why = "invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis";
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!(why)), "{endpoint}");
+    }
+    let ranged =
+        running.get(&format!("/api/v1/query_range?{}", form(&range("up[5m]", "0", "1", "1")))).json();
+    let why = "invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector";
+    assert_eq!((&ranged["errorType"], &ranged["error"]), (&json!("bad_data"), &json!(why)));
+}
+
+#[test]
+fn stats_say_what_was_measured() {
+    let Some((_target, _house, running)) = house("stats", &[]) else { return };
+    let stats = |value: &str| {
+        running.data("query", &[("query", "water_liters_total"), ("stats", value)])["stats"].take()
+    };
+    assert_eq!(stats(""), Value::Null);
+    for value in ["true", "all"] {
+        let stats = stats(value);
+        assert_eq!(stats["samples"]["totalQueryableSamples"], 2, "{stats}");
+        let seconds = |name: &str| stats["timings"][name].as_f64().expect("seconds");
+        assert!(seconds("evalTotalTime") > 0.0, "{stats}");
+        assert!(
+            seconds("execTotalTime") >= seconds("evalTotalTime") + seconds("execQueueTime") - 1e-9,
+            "{stats}"
+        );
+    }
+}
+
+/// An expression that runs until it is ended.
+const ENDLESS: &str = "sum(sum_over_time(rate(up[1d])[1000d:1s]))";
+
+#[test]
+fn a_query_under_way_is_listed_and_may_be_ended() {
+    let args = ["--query.max-concurrency=1", "--query.max-samples=2000000000"];
+    let Some((_target, _house, running)) = house("queries", &args) else { return };
+    let port = running.port;
+    let ask = move || {
+        std::thread::spawn(move || {
+            crate::house::Server { port }.get(&format!("/api/v1/query?{}", form(&[("query", ENDLESS)])))
+        })
+    };
+    let (first, second) = (ask(), ask());
+    let listed = eventually("both are listed", || {
+        let listed = running.data("queries", &[]);
+        (listed.as_array().map(Vec::len) == Some(2)).then_some(listed)
+    });
+    assert_eq!(
+        (&listed[0]["state"], &listed[1]["state"]),
+        (&json!("running"), &json!("waiting")),
+        "{listed}"
+    );
+    assert_eq!(listed[0]["query"], ENDLESS);
+    assert!(listed[0]["elapsedSeconds"].as_f64().is_some_and(|s| s > 0.0), "{listed}");
+    for i in [1, 0] {
+        let path = format!("/api/v1/queries/{}", listed[i]["id"]);
+        assert_eq!(running.call("DELETE", &path).status, 204, "{listed}");
+        eventually("it is ended", || (running.call("DELETE", &path).status == 404).then_some(()));
+    }
+    // Which of the two came first is not defined.
+    let mut errors = Vec::new();
+    for thread in [first, second] {
+        let answer = thread.join().expect("an answer");
+        let body = answer.json();
+        errors.push(body["error"].as_str().unwrap_or_default().to_owned());
+        assert!(answer.status == 499 && body["errorType"] == "canceled", "{body}");
+    }
+    errors.sort();
+    assert_eq!(errors, ["query was canceled in expression evaluation", "query was canceled in query queue"]);
+    assert_eq!(running.call("DELETE", "/api/v1/queries/first").status, 404);
+    assert_eq!(running.call("POST", "/api/v1/queries/1").status, 405);
+}
+
+#[test]
+fn queries_are_logged_to_the_file_that_the_configuration_names() {
+    let house =
+        House::new("query-log", "global: {query_log_file: queries.log}\n").with("--web.enable-lifecycle");
+    let Some(running) = house.start() else { return };
+    let log = house.dir.path().join("queries.log");
+    let lines = || -> Vec<Value> {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.lines().map(|l| serde_json::from_str(l).expect("a line of JSON")).collect()
+    };
+    running.query("vector(1)");
+    running.post("/api/v1/query_range", &range("vector(2)", "1", "20.123", "1.5"));
+    running.get("/api/v1/query?query=sum(");
+    let bad = form(&[("query", "label_replace(vector(1), \"a\", \"b\", \"c\", \"(\")")]);
+    running.get(&format!("/api/v1/query?{bad}"));
+    let all = eventually("three lines", || Some(lines()).filter(|l| l.len() == 3));
+    let params = json!({"query": "vector(2)", "start": "1970-01-01T00:00:01.000Z", "end": "1970-01-01T00:00:20.123Z", "step": 1});
+    assert_eq!(all[1]["params"], params);
+    let origin = json!({"clientIP": "127.0.0.1", "method": "POST", "path": "/api/v1/query_range"});
+    assert_eq!(all[1]["httpRequest"], origin);
+    assert!(
+        all[0]["stats"]["timings"]["evalTotalTime"].is_number() && all[0]["error"].is_null(),
+        "{}",
+        all[0]
+    );
+    assert_eq!(all[2]["error"], "invalid regular expression in label_replace(): (");
+    // Rotated: after a reload there is a new file.
+    std::fs::rename(&log, log.with_extension("old")).expect("the log is there");
+    assert_eq!(running.post("/-/reload", &[]).status, 200);
+    running.query("vector(3)");
+    eventually("a line in the new file", || (lines().len() == 1).then_some(()));
 }

@@ -34,13 +34,85 @@ const EXPRESSIONS: usize = 2_000;
 /// A test that everyone runs ends within this; what was asked until then is reported.
 const TIME_MAX: Duration = Duration::from_secs(45);
 
+/// Two elements in no order come in each order with a chance of a half: a difference that is chance goes unnoticed
+/// once in thousands of times.
+const ASKED_AGAIN: usize = 12;
+
 const FEATURES: &str = "--enable-feature=promql-experimental-functions";
 
 /// Where the two releases differ on purpose: what 3.14 says and 3.5.3 does not.
-const CHANGED: &[Changed] = &[Changed {
-    name: "sort has no effect in a range query: only newer releases say so",
-    applies: |q, _, ours| q.step.is_some() && texts(ours, "warnings").any(|t| t.contains("sort")),
-}];
+const CHANGED: &[Changed] = &[
+    Changed {
+        name: "notes: sort is ineffective; no metric name \"\"; how far buckets were from monotonic",
+        applies: |q, theirs, ours| same_but_notes(q, theirs, ours),
+    },
+    Changed {
+        name: "the two series of a many-to-many match are named in order",
+        applies: |_, theirs, ours| {
+            let (theirs, ours) = (error(theirs), error(ours));
+            theirs.contains("found duplicate series for the match group")
+                && pair_swapped(theirs) == Some(ours.to_owned())
+        },
+    },
+    Changed {
+        name: "parameters of limitk, topk, limit_ratio that are no numbers have texts of their own, and without input, too",
+        applies: |_, theirs, ours| {
+            let refused = ["Parameter value is NaN", "Ratio value is NaN"];
+            let overflows = ours_overflows(ours);
+            (refused.contains(&error(ours)) || overflows)
+                && (theirs["status"] == "success" || error(theirs).contains("NaN"))
+        },
+    },
+    Changed {
+        name: "info() looks at the time of its argument's @ and offset",
+        applies: |q, _, _| q.text.contains("info(") && (q.text.contains('@') || q.text.contains("offset")),
+    },
+];
+
+fn error(answer: &Value) -> &str {
+    answer["error"].as_str().unwrap_or_default()
+}
+
+fn ours_overflows(ours: &Value) -> bool {
+    error(ours).starts_with("Scalar value") && error(ours).contains("flows int64")
+}
+
+/// Whether answers are the same but for notes that newer releases word otherwise.
+fn same_but_notes(question: &Question, theirs: &Value, ours: &Value) -> bool {
+    let Ok(tree) = promql::parse(&question.text, promql::Options::ALL) else { return false };
+    let (theirs, ours) = (worded_alike(theirs), worded_alike(ours));
+    difference(Rules::of(&tree), &theirs, &ours).is_none()
+}
+
+/// The answer with its notes in the words that both releases have.
+fn worded_alike(answer: &Value) -> Value {
+    let mut answer = answer.clone();
+    for list in ["warnings", "infos"] {
+        let mut all: Vec<String> = texts(&answer, list)
+            .filter(|t| !t.contains("sort is ineffective"))
+            .map(|t| {
+                // Where the metric's name is known, and how far from monotonic: 3.5.3 says one, 3.14 the other.
+                let told = t.find("#histogram_quantile)").map(|i| i + "#histogram_quantile)".len());
+                match (told, t.rfind(" (")) {
+                    (Some(end), Some(place)) => format!("{}{}", &t[..end], &t[place..]),
+                    _ => t.replace(" for metric name \"\"", ""),
+                }
+            })
+            .collect();
+        all.sort();
+        all.dedup();
+        answer[list] = if all.is_empty() { Value::Null } else { serde_json::json!(all) };
+    }
+    answer
+}
+
+/// An error that names `[{a}, {b}]`, naming `[{b}, {a}]`.
+fn pair_swapped(text: &str) -> Option<String> {
+    let (head, rest) = text.split_once("[{")?;
+    let (pair, tail) = rest.split_once("}]")?;
+    let (first, second) = pair.split_once("}, {")?;
+    Some(format!("{head}[{{{second}}}, {{{first}}}]{tail}"))
+}
 
 struct Changed {
     name: &'static str,
@@ -141,18 +213,10 @@ impl Pair {
     fn with_all_data(mut self) -> Pair {
         let text = format!("{{__name__=~\".+\",__name__!~\"up|scrape_.*\"}}[{}ms]", 60 * 60_000);
         let all = Question { text, start: self.last_ms + 60_000, end: 0, step: None };
-        let mut last = (0, 0);
         eventually("both servers hold the same samples", || {
             let (theirs, ours) = self.ask(&all);
             let is_full = theirs.to_string().contains(&format!("[{},", self.last_ms / 1000 - PAGE_MS / 1000));
-            let rules = Rules { is_inexact: false, is_ordered: false };
-            let differs = difference(rules, &theirs, &ours);
-            let sizes = (theirs.to_string().len(), ours.to_string().len());
-            if sizes != last {
-                println!("{is_full} {differs:?} {sizes:?}");
-            }
-            last = sizes;
-            std::thread::sleep(Duration::from_millis(200));
+            let differs = difference(Rules::EXACT, &theirs, &ours);
             (is_full && differs.is_none()).then_some(())
         });
         self
@@ -169,15 +233,27 @@ impl Pair {
         let (theirs, ours) = self.ask(question);
         let rules = match promql::parse(&question.text, promql::Options::ALL) {
             Ok(tree) => Rules::of(&tree),
-            Err(_) => Rules { is_inexact: false, is_ordered: false },
+            Err(_) => Rules::EXACT,
         };
         let Some(what) = difference(rules, &theirs, &ours) else {
             return if theirs["status"] == "error" { Verdict::SameError } else { Verdict::Same };
         };
+        if self.is_chance(question, rules, &theirs) {
+            return Verdict::Chance;
+        }
         if let Some(changed) = CHANGED.iter().find(|c| (c.applies)(question, &theirs, &ours)) {
             return Verdict::Changed(changed.name);
         }
         Verdict::Differs(what)
+    }
+
+    /// Whether the reference itself gives several answers: it walks maps in no order, and what depends on the order
+    /// of elements (ties of `topk`, which of two culprits an error names, the last bits of a sum) is chance.
+    fn is_chance(&mut self, question: &Question, rules: Rules, theirs: &Value) -> bool {
+        (0..ASKED_AGAIN).any(|_| {
+            question.ask(&mut self.theirs);
+            difference(rules, theirs, &self.theirs.answer()).is_some()
+        })
     }
 
     /// The smallest part of a question whose answers differ, too.
@@ -195,6 +271,7 @@ impl Pair {
 enum Verdict {
     Same,
     SameError,
+    Chance,
     Changed(&'static str),
     Differs(&'static str),
 }
@@ -245,7 +322,6 @@ fn shown(answer: &Value) -> String {
 }
 
 #[test]
-#[ignore = "some minutes beside a real Prometheus; its findings are not all settled"]
 fn random_expressions_have_the_answers_that_prometheus_gives() {
     let count = number("SYSTOLE_DIFF").map_or(EXPRESSIONS, |n| n as usize);
     let time_max = if std::env::var_os("SYSTOLE_DIFF").is_some() { Duration::MAX } else { TIME_MAX };
@@ -254,7 +330,7 @@ fn random_expressions_have_the_answers_that_prometheus_gives() {
     let Some(mut pair) = Pair::start("differential", seed) else { return };
     check_unknown(&mut pair);
     let mut chance = Chance::new(seed);
-    let (mut same, mut errors, mut changed, mut differing) = (0, 0, 0, 0);
+    let (mut same, mut errors, mut chances, mut changed, mut differing) = (0, 0, 0, 0, 0);
     let started = Instant::now();
     for i in 0..count {
         if started.elapsed() > time_max {
@@ -265,6 +341,7 @@ fn random_expressions_have_the_answers_that_prometheus_gives() {
         match pair.judge(&question) {
             Verdict::Same => same += 1,
             Verdict::SameError => errors += 1,
+            Verdict::Chance => chances += 1,
             Verdict::Changed(name) => {
                 changed += 1;
                 println!("changed since {RELEASE}: {name}: {}", question.text);
@@ -284,7 +361,7 @@ fn random_expressions_have_the_answers_that_prometheus_gives() {
         }
     }
     println!(
-        "{same} the same, {errors} the same error, {changed} changed since, {differing} different, in {:?}",
+        "{same} the same, {errors} the same error, {chances} chance in the reference, {changed} changed since, {differing} different, in {:?}",
         started.elapsed()
     );
     assert_eq!(differing, 0, "of {count} expressions");
@@ -295,10 +372,9 @@ fn check_unknown(pair: &mut Pair) {
     for f in promql::Function::ALL {
         pair.theirs.ask("query", &[("query", &format!("{}()", f.name()))]);
         let answer = pair.theirs.answer();
-        let is_unknown = answer["error"].as_str().is_some_and(|e| {
-            // A word that became a function later is a word out of place before.
-            e.contains("unknown function") || e.contains("parse error: unexpected")
-        });
+        // `start` and `end` are words of their own there.
+        let unknown = |e: &str| e.contains("unknown function") || e.contains("unexpected \"(\"");
+        let is_unknown = answer["error"].as_str().is_some_and(unknown);
         assert_eq!(is_unknown, UNKNOWN.contains(&f.name()), "{}: {answer}", f.name());
     }
 }

@@ -242,7 +242,30 @@ impl Evaluator<'_> {
     }
 
     async fn aggregate(&mut self, node: &Node, a: &Aggregate, steps: Steps) -> Result<Vec<Row>, Error> {
-        let Some(fold) = self.fold(node, a, steps).await? else { return Ok(Vec::new()) };
+        let param = match &a.param {
+            Some(p) if a.op != Aggregator::CountValues => Some(self.column(p, steps).await?),
+            _ => None,
+        };
+        // What is wrong with the parameter is said after what is wrong with the elements.
+        let before = std::mem::take(&mut self.notes);
+        let fold = self.fold(node, a, param);
+        let of_param = std::mem::replace(&mut self.notes, before);
+        let fold = match fold {
+            Ok(Some(fold)) => fold,
+            Err(e) if a.op == Aggregator::CountValues => return Err(e),
+            // Nothing is chosen, but errors and notes of the elements stand.
+            nothing => {
+                self.rows(&a.inner, steps).await?;
+                self.notes.merge(of_param);
+                return nothing.map(|_| Vec::new());
+            }
+        };
+        let rows = self.folded(a, fold, steps).await;
+        self.notes.merge(of_param);
+        rows
+    }
+
+    async fn folded(&mut self, a: &Aggregate, fold: Fold, steps: Steps) -> Result<Vec<Row>, Error> {
         if let Some(found) = chain(&a.inner)
             && may_fold(&found, &self.settings)
         {
@@ -256,8 +279,8 @@ impl Evaluator<'_> {
         Ok(fold_rows(&rows, &fold, steps.count, &mut self.notes))
     }
 
-    /// The aggregation with its parameter evaluated and checked; `None` where nothing can come of it.
-    async fn fold(&mut self, node: &Node, a: &Aggregate, steps: Steps) -> Result<Option<Fold>, Error> {
+    /// The aggregation with its parameter checked; `None` where nothing can come of it.
+    fn fold(&mut self, node: &Node, a: &Aggregate, column: Option<Column>) -> Result<Option<Fold>, Error> {
         let mut fold = Fold {
             op: a.op,
             grouping: a.grouping.clone(),
@@ -274,7 +297,7 @@ impl Evaluator<'_> {
                 .map_err(|name| Error::Execution(format!("invalid label name {name}")))?;
             return Ok(Some(fold));
         }
-        let column = self.column(param, steps).await?;
+        let Some(column) = column else { return Ok(Some(fold)) };
         let column = match a.op {
             Aggregator::Quantile => {
                 self.check_quantile(&column, param.span);

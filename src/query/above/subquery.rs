@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::histogram::CounterResetHint;
 use promql::Function;
+use promql::ast::Span;
 
 use crate::query::Error;
 use crate::query::above::Evaluator;
@@ -89,7 +90,7 @@ impl Evaluator<'_> {
             function,
             range: subquery.range,
             params: &params,
-            span: args[0].span,
+            span: place(&args[0]),
         };
         let drops = !matches!(function, Function::LastOverTime | Function::FirstOverTime);
         let mut out = Vec::with_capacity(rows.len());
@@ -127,12 +128,23 @@ impl Evaluator<'_> {
             Samples { times: &times, values: &values, starts: &[], histograms: &histograms, times_number: 0 };
         let name = || row.labels.metric_name().unwrap_or_default().to_owned();
         let read = ranger.fill(samples, scratch, &name, result, &mut self.notes)?;
-        if matches!(ranger.function, Function::Rate | Function::Increase) && !result.floats.is_empty() {
+        let is_rate = matches!(ranger.function, Function::Rate | Function::Increase);
+        if is_rate && result.floats.iter().any(|v| !is_absent(*v)) {
             let kind = row.labels.value_or_empty(TYPE_LABEL);
             let kind = self.settings.type_and_unit_labels.then_some(kind);
             judge_counter(&name(), kind, ranger.span, &mut self.notes);
         }
         Ok(read)
+    }
+}
+
+/// Where notes about a function's first argument point: a subquery's samples have no place in the text any more
+/// when the function sees them, so it is the very beginning.
+fn place(arg: &Node) -> Span {
+    match &arg.kind {
+        Kind::Subquery(_) => Span::default(),
+        Kind::Once(inner) => place(inner),
+        _ => arg.span,
     }
 }
 

@@ -277,7 +277,8 @@ impl<'f> Work<'f> {
                     span: *span,
                 };
                 self.samples_read += ranger.fill(samples, &mut self.scratch, &name, row, &mut self.notes)?;
-                if matches!(function, Function::Rate | Function::Increase) && !row.floats.is_empty() {
+                let is_rate = matches!(function, Function::Rate | Function::Increase);
+                if is_rate && row.floats.iter().any(|v| !is_absent(*v)) {
                     self.judge_counter(shard, id, *span);
                 }
                 return Ok(());

@@ -73,7 +73,8 @@ const ODD: [f64; 12] = [
     f64::NAN,
     f64::INFINITY,
     f64::NEG_INFINITY,
-    1e-320,
+    // Not less: Go's logarithm is wrong where numbers lose bits towards zero.
+    2.5e-308,
     1.7e308,
     -1e300,
     9_007_199_254_740_993.0,
