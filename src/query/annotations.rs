@@ -430,7 +430,7 @@ mod tests {
         assert_eq!(
             texts.warnings,
             [
-                "PromQL warning: quantile value should be between 0 and 1, got 2 (2:1)",
+                "PromQL warning: quantile value should be between 0 and 1, got 2 (2:6)",
                 "PromQL warning: sample has start time that overlaps with previous sample timestamp for metric \
                  \"m\" (2 occurrences) (2:4)",
             ]

@@ -217,7 +217,7 @@ fn any_flipped_bit_of_a_checkpoint_is_survived_and_reported() {
     let keeper = open(&disk, &tail_bytes()).unwrap();
     let (taken, _) = work_with(&keeper, 1, 1..25, checkpoint_now_and_then);
     drop(keeper);
-    let newest = names(&disk).into_iter().filter(|n| n.starts_with("checkpoint")).next_back().unwrap();
+    let newest = names(&disk).into_iter().rfind(|n| n.starts_with("checkpoint")).unwrap();
     let path = Path::new(WAL).join(&newest);
     let bytes = block_on(disk.read(&path)).unwrap();
     for at in (0..bytes.len()).step_by(31).filter(|at| bytes[*at] != 0) {

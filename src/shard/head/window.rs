@@ -96,8 +96,8 @@ impl Window {
         let chunk_bytes = (self.bytes.len() - SLACK_BYTES)
             .checked_sub(chunks_at)
             .ok_or(corrupt("a window ends before its chunks"))?;
-        let ends = (0..usize::from(self.slot_count)).map(|s| self.end(s));
-        if !ends.clone().is_sorted() || ends.last().unwrap_or(0) != chunk_bytes {
+        let mut ends = (0..usize::from(self.slot_count)).map(|s| self.end(s));
+        if !ends.clone().is_sorted() || ends.next_back().unwrap_or(0) != chunk_bytes {
             return Err(corrupt("offsets of a window"));
         }
         let mut times = vec![0; self.row_count()];
