@@ -109,9 +109,25 @@ fn parse(page: &[u8]) -> Page {
 /// The key of a page's line as a selector of that line's series of one target.
 fn selector(key: &str, instance: &str) -> String {
     match key.strip_suffix('}') {
-        Some(open) => format!("{open},instance=\"{instance}\"}}"),
+        Some(open) => format!("{},instance=\"{instance}\"}}", either_whole(open)),
         None => format!("{key}{{instance=\"{instance}\"}}"),
     }
+}
+
+/// Prometheus keeps a whole number in `le` or `quantile` as `1.0`, VictoriaMetrics as the page says it: either is
+/// selected.
+fn either_whole(open: &str) -> String {
+    for name in ["le=\"", "quantile=\""] {
+        let Some(at) = open.find(name).filter(|&at| open[..at].ends_with(['{', ','])) else { continue };
+        let value = at + name.len();
+        let Some(length) = open[value..].find('"') else { continue };
+        let number = &open[value..value + length];
+        if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) {
+            let (before, after) = (&open[..value - 2], &open[value + length..]);
+            return format!("{before}=~\"{number}|{number}[.]0{after}");
+        }
+    }
+    open.to_owned()
 }
 
 /// What one target showed between two moments.
@@ -190,6 +206,10 @@ mod tests {
     fn keys_become_selectors() {
         assert_eq!(selector("up", "a:1"), "up{instance=\"a:1\"}");
         assert_eq!(selector("x{b=\"c\"}", "a:1"), "x{b=\"c\",instance=\"a:1\"}");
+        assert_eq!(selector("x{le=\"0.5\"}", "a:1"), "x{le=\"0.5\",instance=\"a:1\"}");
+        assert_eq!(selector("x{role=\"5\"}", "a:1"), "x{role=\"5\",instance=\"a:1\"}");
+        let whole = "x{b=\"c\",le=~\"5|5[.]0\",d=\"e\",instance=\"a:1\"}";
+        assert_eq!(selector("x{b=\"c\",le=\"5\",d=\"e\"}", "a:1"), whole);
     }
 
     fn check(samples: Value, expect: (u64, u64, u64, u64)) {
