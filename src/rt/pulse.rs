@@ -327,7 +327,7 @@ mod tests {
 
     fn pulse() -> (Arc<ManualClock>, Pulse) {
         let clock = ManualClock::starting_at(0);
-        (clock.clone(), Pulse::new(clock, Grid::new(GRID_DEFAULT)))
+        (clock.clone(), Pulse::new(clock, Grid::new(50 * MS)))
     }
 
     fn at_ms(ms: u64) -> Moment {
