@@ -376,6 +376,10 @@ const ENDLESS: &str = "sum(sum_over_time(rate(up[1d])[1000d:1s]))";
 fn a_query_under_way_is_listed_and_may_be_ended() {
     let args = ["--query.max-concurrency=1", "--query.max-samples=2000000000"];
     let Some((_target, _house, running)) = house("queries", &args) else { return };
+    // A rate of a single sample is nothing, and soon said.
+    eventually("a second sample", || {
+        running.value("sum(count_over_time(up[1d]))")?.parse::<u32>().ok().filter(|n| *n > 2)
+    });
     let port = running.port;
     let ask = move || {
         std::thread::spawn(move || {
