@@ -142,6 +142,32 @@ fn a_query_that_may_not_go_on_says_why() {
 }
 
 #[test]
+fn a_grid_of_very_many_steps_has_the_answers_of_its_parts() {
+    let (local, engine) = (data(2), Engine::new(Options::default()));
+    let points = |text: &str, start: i64, end: i64| {
+        let answer = ask(&engine, &local, text, When::Range { start, end, step: 50 }).unwrap();
+        let Value::Matrix(series) = answer.value else { panic!("{text} is no matrix") };
+        let of_series = |s: crate::query::value::Series| {
+            let labels = s.labels.to_string();
+            s.floats.into_iter().map(move |(t, v)| (labels.clone(), t, v.to_bits()))
+        };
+        series.into_iter().flat_map(of_series).collect::<std::collections::BTreeSet<_>>()
+    };
+    for text in [
+        "rate(a_total{i=~\"1|2\"}[1m]) * time() > 300",
+        "sum by (g) (a_total{i=~\"1|2|3\"} offset 10m)",
+        "quantile(time() % 2, b_total{i=~\"1|2|3\"})",
+        "predict_linear(b_total{i=\"7\"}[1m], time())",
+    ] {
+        let whole = points(text, 0, 1_200_000);
+        let parts: Vec<_> =
+            (0..3).map(|i| points(text, i * 400_050, (i * 400_050 + 400_000).min(1_200_000))).collect();
+        assert_eq!(whole, parts.into_iter().flatten().collect(), "{text}");
+        assert!(whole.len() > 10_000, "{text}");
+    }
+}
+
+#[test]
 fn a_query_waits_for_its_turn_and_may_be_ended_while_it_waits() {
     let engine = Engine::new(Options { concurrent_max: 0, ..Options::default() });
     let local = Local::new(1);

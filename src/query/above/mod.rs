@@ -13,6 +13,7 @@ mod info;
 mod labels;
 mod matching;
 mod sets;
+mod slices;
 mod sort;
 mod subquery;
 
@@ -210,20 +211,8 @@ impl Evaluator<'_> {
         Ok(Chain { selector, read, maps, span: found.source.span })
     }
 
-    /// Runs a chain on all shards and merges what they give.
-    pub(super) async fn fragment(
-        &mut self,
-        chain: Chain,
-        fold: Option<Fold>,
-        steps: Steps,
-    ) -> Result<Outcome, Error> {
-        let fragment = Arc::new(Fragment {
-            steps,
-            settings: self.settings,
-            chain,
-            fold,
-            samples_max: self.account.room(),
-        });
+    /// Runs a fragment on all shards and merges what they give.
+    pub(super) async fn whole_fragment(&mut self, fragment: Arc<Fragment>) -> Result<Outcome, Error> {
         let partials = merge::run_all(self.shards, &fragment).await?;
         self.account.check()?;
         let merged = merge::merge(partials, &fragment, &mut self.notes);
