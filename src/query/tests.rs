@@ -111,9 +111,14 @@ fn names_dropped_at_once_collide_at_once() {
         let labels = Labels::from_pairs([("__name__", name), ("l", "1")]);
         local.owner(&labels).append_float(&labels, 0, 0, 1.0).unwrap();
     }
-    for text in
-        ["abs({l=\"1\"})", "sum(abs({l=\"1\"}))", "rate({l=\"1\"}[1m]) or last_over_time({l=\"1\"}[1m]) * 2"]
-    {
+    for text in [
+        "abs({l=\"1\"})",
+        "sum(abs({l=\"1\"}))",
+        "rate({l=\"1\"}[1m]) or last_over_time({l=\"1\"}[1m]) * 2",
+        "histogram_avg(-{l=\"1\"})",
+        "absent(-{l=\"1\"})",
+        "{l=\"1\"} * 2 > 5",
+    ] {
         let error = ask(&engine, &local, text, When::Instant(1000)).unwrap_err();
         assert_eq!(error.to_string(), "vector cannot contain metrics with the same labelset", "{text}");
     }
@@ -216,4 +221,41 @@ fn notes_stand_where_and_when_prometheus_has_them() {
     ] {
         assert_eq!(notes(text), wanted, "{text}");
     }
+}
+
+#[test]
+fn odd_answers_are_prometheus_s() {
+    let engine = Engine::new(Options::default());
+    let mut local = Local::new(2);
+    for (i, v) in [1e300, -1e300, 5.0].into_iter().enumerate() {
+        let labels = Labels::from_pairs([("__name__", "x"), ("i", &i.to_string())]);
+        local.owner(&labels).append_float(&labels, 0, 0, v).unwrap();
+    }
+    for (text, expect) in [
+        ("stdvar(x)", "{} 7ff0000000000000\n"),
+        ("stddev(x{i=\"2\"})", "{} 0000000000000000\n"),
+        ("absent(y{a!=\"1\",a=\"1\",b=~\"1.*\",b=\"1\",c=\"\"})", "{b=\"1\"} 3ff0000000000000\n"),
+    ] {
+        let answer = ask(&engine, &local, text, When::Instant(1000)).unwrap();
+        assert_eq!(bits(&answer.value), expect, "{text}");
+    }
+    let error = ask(&engine, &local, "double_exponential_smoothing(x[5m], -Inf, 0.5)", When::Instant(1000));
+    let expect = "invalid smoothing factor. Expected: 0 < sf < 1, got: -Inf";
+    assert_eq!(error.unwrap_err().to_string(), expect);
+}
+
+#[test]
+fn of_several_culprits_the_first_in_time_is_named() {
+    let engine = Engine::new(Options::default());
+    let mut local = Local::new(3);
+    for (i, (g, t)) in [("a", 60_000), ("a", 60_000), ("b", 0), ("b", 0)].into_iter().enumerate() {
+        let labels = Labels::from_pairs([("__name__", "x"), ("g", g), ("i", &i.to_string())]);
+        local.owner(&labels).append_float(&labels, t, 0, 1.0).unwrap();
+    }
+    let range = When::Range { start: 0, end: 120_000, step: 60_000 };
+    let error = ask(&engine, &local, "x / on (g) x", range).unwrap_err().to_string();
+    assert!(
+        error.starts_with("found duplicate series for the match group {g=\"b\"} on the right"),
+        "{error}"
+    );
 }

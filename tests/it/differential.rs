@@ -4,19 +4,22 @@
 //! difference and lists them all at the end.
 
 mod chance;
+mod changed;
 mod compare;
 mod data;
 mod expressions;
 mod peer;
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use promql::Expr;
-use promql::ast::ValueType;
+use promql::ast::{At, Extent, SubqueryExpr, ValueType};
 use serde_json::Value;
 
 use crate::differential::chance::Chance;
+use crate::differential::changed::{CHANGED, Case};
 use crate::differential::compare::{Rules, difference};
 use crate::differential::data::{PAGE_MS, PAGES};
 use crate::differential::expressions::{Generator, UNKNOWN};
@@ -38,90 +41,10 @@ const TIME_MAX: Duration = Duration::from_secs(45);
 /// once in thousands of times.
 const ASKED_AGAIN: usize = 12;
 
+/// Of a subquery that gives no step: the default evaluation interval.
+const DEFAULT_STEP_MS: i64 = 60_000;
+
 const FEATURES: &str = "--enable-feature=promql-experimental-functions";
-
-/// Where the two releases differ on purpose: what 3.14 says and 3.5.3 does not.
-const CHANGED: &[Changed] = &[
-    Changed {
-        name: "notes: sort is ineffective; no metric name \"\"; how far buckets were from monotonic",
-        applies: |q, theirs, ours| same_but_notes(q, theirs, ours),
-    },
-    Changed {
-        name: "the two series of a many-to-many match are named in order",
-        applies: |_, theirs, ours| {
-            let (theirs, ours) = (error(theirs), error(ours));
-            theirs.contains("found duplicate series for the match group")
-                && pair_swapped(theirs) == Some(ours.to_owned())
-        },
-    },
-    Changed {
-        name: "parameters of limitk, topk, limit_ratio that are no numbers have texts of their own, and without input, too",
-        applies: |_, theirs, ours| {
-            let refused = ["Parameter value is NaN", "Ratio value is NaN"];
-            let overflows = ours_overflows(ours);
-            (refused.contains(&error(ours)) || overflows)
-                && (theirs["status"] == "success" || error(theirs).contains("NaN"))
-        },
-    },
-    Changed {
-        name: "info() looks at the time of its argument's @ and offset",
-        applies: |q, _, _| q.text.contains("info(") && (q.text.contains('@') || q.text.contains("offset")),
-    },
-];
-
-fn error(answer: &Value) -> &str {
-    answer["error"].as_str().unwrap_or_default()
-}
-
-fn ours_overflows(ours: &Value) -> bool {
-    error(ours).starts_with("Scalar value") && error(ours).contains("flows int64")
-}
-
-/// Whether answers are the same but for notes that newer releases word otherwise.
-fn same_but_notes(question: &Question, theirs: &Value, ours: &Value) -> bool {
-    let Ok(tree) = promql::parse(&question.text, promql::Options::ALL) else { return false };
-    let (theirs, ours) = (worded_alike(theirs), worded_alike(ours));
-    difference(Rules::of(&tree), &theirs, &ours).is_none()
-}
-
-/// The answer with its notes in the words that both releases have.
-fn worded_alike(answer: &Value) -> Value {
-    let mut answer = answer.clone();
-    for list in ["warnings", "infos"] {
-        let mut all: Vec<String> = texts(&answer, list)
-            .filter(|t| !t.contains("sort is ineffective"))
-            .map(|t| {
-                // Where the metric's name is known, and how far from monotonic: 3.5.3 says one, 3.14 the other.
-                let told = t.find("#histogram_quantile)").map(|i| i + "#histogram_quantile)".len());
-                match (told, t.rfind(" (")) {
-                    (Some(end), Some(place)) => format!("{}{}", &t[..end], &t[place..]),
-                    _ => t.replace(" for metric name \"\"", ""),
-                }
-            })
-            .collect();
-        all.sort();
-        all.dedup();
-        answer[list] = if all.is_empty() { Value::Null } else { serde_json::json!(all) };
-    }
-    answer
-}
-
-/// An error that names `[{a}, {b}]`, naming `[{b}, {a}]`.
-fn pair_swapped(text: &str) -> Option<String> {
-    let (head, rest) = text.split_once("[{")?;
-    let (pair, tail) = rest.split_once("}]")?;
-    let (first, second) = pair.split_once("}, {")?;
-    Some(format!("{head}[{{{second}}}, {{{first}}}]{tail}"))
-}
-
-struct Changed {
-    name: &'static str,
-    applies: fn(&Question, &Value, &Value) -> bool,
-}
-
-fn texts<'v>(answer: &'v Value, list: &str) -> impl Iterator<Item = &'v str> {
-    answer[list].as_array().into_iter().flatten().filter_map(Value::as_str)
-}
 
 /// One expression and the times it is asked for.
 #[derive(Clone, Debug)]
@@ -134,6 +57,10 @@ struct Question {
 }
 
 impl Question {
+    fn rules(&self) -> Rules {
+        promql::parse(&self.text, promql::Options::ALL).map_or(Rules::EXACT, |tree| Rules::of(&tree))
+    }
+
     fn ask(&self, line: &mut Line) {
         let (start, end) = (seconds(self.start), seconds(self.end));
         match self.step {
@@ -158,6 +85,8 @@ struct Pair {
     ours: Line,
     first_ms: i64,
     last_ms: i64,
+    /// Of the last answers that were compared.
+    is_error: bool,
     _prometheus: Process,
     _dir: Dir,
     _running: Running,
@@ -200,6 +129,7 @@ impl Pair {
             ours: Line::open(running.port),
             first_ms,
             last_ms,
+            is_error: false,
             _prometheus: prometheus,
             _dir: dir,
             _running: running,
@@ -228,31 +158,43 @@ impl Pair {
         (self.theirs.answer(), self.ours.answer())
     }
 
-    /// What differs in the answers to a question, if it is not known to have changed.
+    /// What differs in the answers to a question, if that is not known and explained.
     fn judge(&mut self, question: &Question) -> Verdict {
-        let (theirs, ours) = self.ask(question);
-        let rules = match promql::parse(&question.text, promql::Options::ALL) {
-            Ok(tree) => Rules::of(&tree),
-            Err(_) => Rules::EXACT,
+        let Err(what) = self.compare(question) else {
+            return match self.is_error {
+                true => Verdict::SameError,
+                false => Verdict::Same,
+            };
         };
-        let Some(what) = difference(rules, &theirs, &ours) else {
-            return if theirs["status"] == "error" { Verdict::SameError } else { Verdict::Same };
-        };
-        if self.is_chance(question, rules, &theirs) {
+        if self.is_chance(question) {
             return Verdict::Chance;
         }
-        if let Some(changed) = CHANGED.iter().find(|c| (c.applies)(question, &theirs, &ours)) {
-            return Verdict::Changed(changed.name);
+        let smallest = self.shrink(question);
+        let (theirs, ours) = self.ask(&smallest);
+        let Ok(tree) = promql::parse(&smallest.text, promql::Options::ALL) else {
+            return Verdict::Differs(what, smallest);
+        };
+        let case = Case { tree: &tree, theirs: &theirs, ours: &ours };
+        match CHANGED.iter().find(|c| (c.applies)(&case)) {
+            Some(changed) => Verdict::Changed(changed.name),
+            None => Verdict::Differs(what, smallest),
         }
-        Verdict::Differs(what)
+    }
+
+    /// Errors: what differs.
+    fn compare(&mut self, question: &Question) -> Result<(), &'static str> {
+        let (theirs, ours) = self.ask(question);
+        self.is_error = theirs["status"] == "error";
+        difference(question.rules(), &theirs, &ours).map_or(Ok(()), Err)
     }
 
     /// Whether the reference itself gives several answers: it walks maps in no order, and what depends on the order
     /// of elements (ties of `topk`, which of two culprits an error names, the last bits of a sum) is chance.
-    fn is_chance(&mut self, question: &Question, rules: Rules, theirs: &Value) -> bool {
+    fn is_chance(&mut self, question: &Question) -> bool {
+        let (first, _) = self.ask(question);
         (0..ASKED_AGAIN).any(|_| {
             question.ask(&mut self.theirs);
-            difference(rules, theirs, &self.theirs.answer()).is_some()
+            difference(question.rules(), &first, &self.theirs.answer()).is_some()
         })
     }
 
@@ -260,7 +202,7 @@ impl Pair {
     fn shrink(&mut self, question: &Question) -> Question {
         let mut smallest = question.clone();
         while let Some(part) =
-            parts(&smallest).into_iter().find(|p| matches!(self.judge(p), Verdict::Differs(..)))
+            parts(&smallest).into_iter().find(|p| self.compare(p).is_err() && !self.is_chance(p))
         {
             smallest = part;
         }
@@ -273,18 +215,26 @@ enum Verdict {
     SameError,
     Chance,
     Changed(&'static str),
-    Differs(&'static str),
+    /// What differs, and the smallest part that does.
+    Differs(&'static str, Question),
 }
 
 /// The question about each direct part of its expression that can be asked for itself.
 fn parts(question: &Question) -> Vec<Question> {
     let Ok(tree) = promql::parse(&question.text, promql::Options::ALL) else { return Vec::new() };
     let mut all = Vec::new();
+    if let Expr::Subquery(s) = tree.unparen() {
+        return inside(question, s).into_iter().collect();
+    }
     tree.for_each_child(|child: &Expr| {
-        let fits = match child.value_type() {
-            ValueType::Vector | ValueType::Scalar => true,
-            ValueType::Matrix => question.step.is_none(),
-            ValueType::String => false,
+        let fits = match (child.value_type(), child.unparen()) {
+            (ValueType::Vector | ValueType::Scalar, _) => true,
+            (ValueType::Matrix, Expr::Subquery(s)) => {
+                all.extend(inside(question, s));
+                question.step.is_none()
+            }
+            (ValueType::Matrix, _) => question.step.is_none(),
+            (ValueType::String, _) => false,
         };
         if fits {
             let span = child.span();
@@ -293,6 +243,22 @@ fn parts(question: &Question) -> Vec<Question> {
         }
     });
     all
+}
+
+/// The question about what a subquery evaluates, at the times when it does.
+fn inside(question: &Question, s: &SubqueryExpr) -> Option<Question> {
+    let step = s.step.as_ref().map_or(Some(DEFAULT_STEP_MS), Extent::literal)?;
+    let (range, offset) = (s.range.literal()?, s.offset.literal()?);
+    let (start, end) = match s.at {
+        None => (question.start, question.end),
+        Some(At::Time(t)) => (t, t),
+        Some(At::Start) => (question.start, question.start),
+        Some(At::End) => (question.end, question.end),
+    };
+    let first = start - offset - range;
+    let span = s.expr.span();
+    let text = question.text[span.start as usize..span.end as usize].to_owned();
+    Some(Question { text, start: (first / step + 1) * step, end: end - offset, step: Some(step) })
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -330,7 +296,8 @@ fn random_expressions_have_the_answers_that_prometheus_gives() {
     let Some(mut pair) = Pair::start("differential", seed) else { return };
     check_unknown(&mut pair);
     let mut chance = Chance::new(seed);
-    let (mut same, mut errors, mut chances, mut changed, mut differing) = (0, 0, 0, 0, 0);
+    let (mut same, mut errors, mut chances, mut differing) = (0, 0, 0, 0);
+    let mut changed: BTreeMap<&str, usize> = BTreeMap::new();
     let started = Instant::now();
     for i in 0..count {
         if started.elapsed() > time_max {
@@ -342,13 +309,9 @@ fn random_expressions_have_the_answers_that_prometheus_gives() {
             Verdict::Same => same += 1,
             Verdict::SameError => errors += 1,
             Verdict::Chance => chances += 1,
-            Verdict::Changed(name) => {
-                changed += 1;
-                println!("changed since {RELEASE}: {name}: {}", question.text);
-            }
-            Verdict::Differs(what) => {
+            Verdict::Changed(name) => *changed.entry(name).or_default() += 1,
+            Verdict::Differs(what, smallest) => {
                 differing += 1;
-                let smallest = pair.shrink(&question);
                 let (theirs, ours) = pair.ask(&smallest);
                 println!(
                     "--- {what} differs: seed {seed}, number {i}: {}\nshrunk: {smallest:?}\ntheirs: {}\nours:   {}",
@@ -360,8 +323,10 @@ fn random_expressions_have_the_answers_that_prometheus_gives() {
             }
         }
     }
+    changed.iter().for_each(|(name, count)| println!("{count} differ on purpose: {name}"));
     println!(
-        "{same} the same, {errors} the same error, {chances} chance in the reference, {changed} changed since, {differing} different, in {:?}",
+        "{same} the same, {errors} the same error, {chances} chance in the reference, {} differ on purpose, {differing} different, in {:?}",
+        changed.values().sum::<usize>(),
         started.elapsed()
     );
     assert_eq!(differing, 0, "of {count} expressions");

@@ -13,11 +13,11 @@ use crate::query::exec::fold::fold_rows;
 use crate::query::exec::scan::Outcome;
 use crate::query::frame::{ABSENT, Row, Steps};
 use crate::query::plan::logical::{Kind, Node};
-use crate::query::plan::physical::{Chain, Fold, Read, chain};
+use crate::query::plan::physical::{Chain, Fold, Read, chain, may_fold};
 
 impl Evaluator<'_> {
     pub(super) async fn absent(&mut self, arg: &Node, steps: Steps) -> Result<Vec<Row>, Error> {
-        let present = match chain(arg) {
+        let present = match chain(arg).filter(|found| may_fold(found, &self.settings)) {
             // Whether anything is there can be found without bringing it here.
             Some(found) => {
                 let chain = self.chain(&found, steps).await?;
@@ -92,7 +92,14 @@ fn labels_of(arg: &Node) -> Labels {
 fn asked_for(matchers: &[Matcher]) -> Labels {
     let mut b = LabelsBuilder::new();
     let mut seen: Vec<&str> = Vec::new();
-    for m in matchers.iter().filter(|m| m.name != METRIC_NAME) {
+    // Prometheus's storage puts conditions that only take series away behind the others before this is asked.
+    let must_be_set = |name: &str| matchers.iter().any(|m| m.name == name && !m.matches_empty());
+    let takes_away = |m: &Matcher| {
+        !must_be_set(&m.name) || (matches!(m.op, MatchOp::NotEqual | MatchOp::NotRegex) && m.matches_empty())
+    };
+    let mut matchers: Vec<&Matcher> = matchers.iter().collect();
+    matchers.sort_by_key(|m| takes_away(m));
+    for m in matchers.into_iter().filter(|m| m.name != METRIC_NAME) {
         if m.op == MatchOp::Equal && !seen.contains(&m.name.as_str()) {
             b.set(&m.name, &m.value);
             seen.push(&m.name);

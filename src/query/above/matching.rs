@@ -38,6 +38,14 @@ struct Group {
     one: Vec<u32>,
 }
 
+/// Why elements cannot meet.
+struct Fault {
+    /// The step, whether it is the "many" side's, and the row at which it shows. Steps are evaluated one after the
+    /// other, and at each the "one" side is looked at first: the smallest is what is said.
+    at: (usize, bool, u32),
+    error: Error,
+}
+
 /// Stands for the row that a fill value makes up.
 const FILL: u32 = u32::MAX;
 
@@ -93,8 +101,9 @@ impl Operation<'_> {
             results: HashMap::new(),
             rows: Vec::new(),
         };
-        for (key, group) in &order {
-            run.group(key, group, notes)?;
+        let faults = order.iter().filter_map(|(key, group)| run.group(key, group, notes).err());
+        if let Some(first) = faults.min_by_key(|f| f.at) {
+            return Err(first.error);
         }
         let rows = run.rows.into_iter().filter(|r| !r.is_empty()).collect();
         united_by_name_mark(rows)
@@ -114,7 +123,7 @@ fn united_by_name_mark(rows: Vec<Row>) -> Result<Vec<Row>, Error> {
 }
 
 impl Run<'_> {
-    fn group(&mut self, key: &Labels, group: &Group, notes: &mut Annotations) -> Result<(), Error> {
+    fn group(&mut self, key: &Labels, group: &Group, notes: &mut Annotations) -> Result<(), Fault> {
         let (fill_many, fill_one) = self.operation.fills();
         if let ([m], [o]) = (group.many.as_slice(), group.one.as_slice())
             && fill_many.is_none()
@@ -145,14 +154,14 @@ impl Run<'_> {
     }
 
     /// The element of the "one" side at a step.
-    fn one_at(&self, key: &Labels, group: &Group, step: usize) -> Result<Option<u32>, Error> {
+    fn one_at(&self, key: &Labels, group: &Group, step: usize) -> Result<Option<u32>, Fault> {
         let mut found = None;
         for o in &group.one {
             if !self.one[*o as usize].has(step) {
                 continue;
             }
             if let Some(first) = found {
-                return Err(self.duplicate(key, first, *o));
+                return Err(Fault { at: (step, false, *o), error: self.duplicate(key, first, *o) });
             }
             found = Some(*o);
         }
@@ -178,7 +187,7 @@ impl Run<'_> {
         group: &Group,
         step: usize,
         notes: &mut Annotations,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Fault> {
         if !self.may_match(step) {
             return Ok(());
         }
@@ -194,7 +203,7 @@ impl Run<'_> {
                 (None, None) => continue,
             };
             let result = self.result(key, *m, other);
-            self.check_unique(&made, result)?;
+            self.check_unique(&made, result).map_err(|error| Fault { at: (step, true, *m), error })?;
             made.push(result);
             self.cell(*m, other, step, result, notes);
         }

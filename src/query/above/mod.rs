@@ -35,7 +35,8 @@ use crate::query::frame::{Cell, Frame, Row, Steps, without_reserved};
 use crate::query::merge::{self, Shards};
 use crate::query::plan::logical::{Aggregate, Kind, Node, Selector};
 use crate::query::plan::physical::{
-    Chain, Column, Fold, Found, FoundMap, FoundRead, Fragment, Map, Read, Settings, chain, may_fold,
+    Chain, Column, Fold, Found, FoundMap, FoundRead, Fragment, Map, Read, Settings, chain, may_chain,
+    may_fold,
 };
 use crate::query::value::Series;
 
@@ -73,7 +74,9 @@ impl Evaluator<'_> {
             Kind::Once(inner) => return self.once(inner, steps).await,
             _ => {}
         }
-        if let Some(found) = chain(node) {
+        if let Some(found) = chain(node)
+            && may_chain(&found, &self.settings)
+        {
             return self.chain_rows(&found, steps).await.map(Frame::Rows);
         }
         match &node.kind {

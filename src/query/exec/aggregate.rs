@@ -131,6 +131,8 @@ impl Wide {
 #[derive(Clone, Copy, Debug, Default)]
 struct Spread {
     count: u32,
+    /// A member was no finite number: there is no variance.
+    is_odd: bool,
     mean: Wide,
     /// Sum of squared distances from the mean.
     squares: Wide,
@@ -138,8 +140,7 @@ struct Spread {
 
 impl Spread {
     fn of(x: f64) -> Spread {
-        let squares = if x.is_finite() { 0.0 } else { f64::NAN };
-        Spread { count: 1, mean: Wide { hi: x, lo: 0.0 }, squares: Wide { hi: squares, lo: 0.0 } }
+        Spread { count: 1, is_odd: !x.is_finite(), mean: Wide { hi: x, lo: 0.0 }, squares: Wide::default() }
     }
 
     fn merge(&mut self, o: Spread) {
@@ -150,6 +151,7 @@ impl Spread {
             *self = o;
             return;
         }
+        self.is_odd |= o.is_odd;
         let (a, b) = (f64::from(self.count), f64::from(o.count));
         let n = a + b;
         let delta = o.mean.add(self.mean.neg());
@@ -160,7 +162,12 @@ impl Spread {
 
     fn variance(self) -> f64 {
         let v = self.squares.over(f64::from(self.count));
-        if v.hi.is_nan() { f64::NAN } else { (v.hi + v.lo).max(0.0) }
+        match v.hi + v.lo {
+            _ if self.is_odd => f64::NAN,
+            // In twice the width, what is too large is not a number.
+            v if v.is_nan() => f64::INFINITY,
+            v => v.max(0.0),
+        }
     }
 }
 

@@ -470,7 +470,8 @@ fn invalid_factor(f: InvalidFactor) -> Error {
         InvalidFactor::Smoothing(v) => ("smoothing", "sf", v),
         InvalidFactor::Trend(v) => ("trend", "tf", v),
     };
-    Error::Execution(format!("invalid {name} factor. Expected: 0 < {symbol} < 1, got: {v:.6}"))
+    let v = if v.is_finite() { format!("{v:.6}") } else { model::float_text::format_g(v) };
+    Error::Execution(format!("invalid {name} factor. Expected: 0 < {symbol} < 1, got: {v}"))
 }
 
 /// Puts remarks of a computation over one series into words.

@@ -125,17 +125,32 @@ impl<'a> Found<'a> {
     }
 
     pub fn drops_name(&self) -> bool {
-        let read = match &self.read {
+        self.reads_name_away() || self.maps.iter().any(FoundMap::drops_name)
+    }
+
+    fn reads_name_away(&self) -> bool {
+        match &self.read {
             FoundRead::Latest(_) => false,
             FoundRead::LatestTime(_) | FoundRead::LatestStart(_) => true,
             FoundRead::Window { function, .. } => {
                 !matches!(function, Function::LastOverTime | Function::FirstOverTime)
             }
-        };
-        read || self.maps.iter().any(|m| match m {
+        }
+    }
+}
+
+impl FoundMap<'_> {
+    fn drops_name(&self) -> bool {
+        match self {
             FoundMap::Negate | FoundMap::Call { .. } => true,
             FoundMap::Operator { op, return_bool, .. } => *return_bool || changes_metric(*op),
-        })
+        }
+    }
+
+    /// Whether an element may come to nothing: comparisons choose, and most functions and operators know only floats
+    /// or only histograms.
+    fn may_lose(&self) -> bool {
+        !matches!(self, FoundMap::Negate)
     }
 }
 
@@ -236,9 +251,22 @@ pub fn is_elementwise(function: Function) -> bool {
 /// find before it. Without delayed removal each function checks that dropping names made no two series the same;
 /// on one shard that cannot be seen, unless all series have one name.
 pub fn may_fold(found: &Found<'_>, settings: &Settings) -> bool {
-    let one_name = || {
-        !settings.type_and_unit_labels
-            && found.selector().matchers.iter().any(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal)
+    settings.delayed_name_removal || !found.drops_name() || has_one_name(found, settings)
+}
+
+/// Whether the whole of `found` may run on the shards and still every duplicate be found: not where names are dropped
+/// and a later step may lose one of two elements that have become the same.
+pub fn may_chain(found: &Found<'_>, settings: &Settings) -> bool {
+    let dropped_at = match found.reads_name_away() {
+        true => Some(0),
+        false => found.maps.iter().position(FoundMap::drops_name).map(|i| i + 1),
     };
-    settings.delayed_name_removal || !found.drops_name() || one_name()
+    let loses = dropped_at.is_some_and(|at| found.maps[at..].iter().any(FoundMap::may_lose));
+    !loses || settings.delayed_name_removal || has_one_name(found, settings)
+}
+
+/// Whether series that differ at all still do without their names.
+fn has_one_name(found: &Found<'_>, settings: &Settings) -> bool {
+    !settings.type_and_unit_labels
+        && found.selector().matchers.iter().any(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal)
 }

@@ -1,0 +1,241 @@
+//! Where two releases differ on purpose, or where an answer is not said by the language at all: the kinds of
+//! differences that are no faults. Each is asked about the smallest part of an expression whose answers differ, and
+//! looks at how they differ, so that it hides nothing else.
+
+use std::collections::BTreeMap;
+
+use model::MatchOp;
+use promql::Expr;
+use promql::ast::Aggregator;
+use serde_json::Value;
+
+use crate::differential::compare::{Rules, difference};
+
+/// Two answers to the smallest expression for which they differ.
+pub(crate) struct Case<'a> {
+    pub(crate) tree: &'a Expr,
+    pub(crate) theirs: &'a Value,
+    pub(crate) ours: &'a Value,
+}
+
+pub(crate) struct Changed {
+    pub(crate) name: &'static str,
+    pub(crate) applies: fn(&Case<'_>) -> bool,
+}
+
+pub(crate) const CHANGED: &[Changed] = &[
+    Changed {
+        name: "notes in other words: sort is ineffective; no metric name \"\"; how far from monotonic, and where first",
+        applies: same_but_notes,
+    },
+    Changed {
+        name: "which two of several series a many-to-many match names depends on the order they come in",
+        applies: |c| match (culprits(error(c.theirs)), culprits(error(c.ours))) {
+            (Some(theirs), Some(ours)) => theirs == ours,
+            _ => false,
+        },
+    },
+    Changed {
+        name: "elements that match too often are an error though a comparison drops them",
+        applies: |c| {
+            let Expr::Binary(b) = c.tree.unparen() else { return false };
+            b.op.is_comparison()
+                && !b.return_bool
+                && error(c.ours).starts_with("multiple matches for labels: ")
+                && c.theirs["status"] == "success"
+        },
+    },
+    Changed {
+        name: "parameters of topk, limitk, limit_ratio that are no numbers have texts of their own, and without input, too",
+        applies: |c| {
+            let refused = ["Parameter value is NaN", "Ratio value is NaN"];
+            let ours = error(c.ours);
+            let overflows = ours.starts_with("Scalar value") && ours.contains("flows int64");
+            (refused.contains(&ours) || overflows)
+                && (c.theirs["status"] == "success" || error(c.theirs).contains("NaN"))
+        },
+    },
+    Changed {
+        name: "info() looks at the time of its argument's @ and offset",
+        applies: |c| {
+            let Some(args) = call(c.tree, "info") else { return false };
+            args[0].selectors().iter().any(|s| s.at.is_some() || !s.offset.is_zero())
+                || has_moved_subquery(&args[0])
+        },
+    },
+    Changed {
+        name: "info() says which two info series are duplicates",
+        applies: |c| {
+            let text = "found duplicate series for info metric";
+            call(c.tree, "info").is_some()
+                && error(c.theirs).starts_with(text)
+                && error(c.ours).strip_prefix(text).is_some_and(|rest| rest.starts_with(": existing {"))
+        },
+    },
+    Changed {
+        name: "info() with a condition on the name alone drops no series that has no identifying labels",
+        applies: |c| {
+            let Some([_, Expr::Vector(wanted)]) = call(c.tree, "info") else { return false };
+            wanted.matchers.iter().all(|m| m.name == "__name__" && m.op != MatchOp::NotEqual)
+                && elements(c.theirs) == 0
+                && c.ours["status"] == "success"
+        },
+    },
+    Changed {
+        name: "histogram_fraction knows bounds within the first bucket",
+        applies: |c| call(c.tree, "histogram_fraction").is_some() && values_differ_only(c, |t, _| t.is_nan()),
+    },
+    Changed {
+        name: "mad_over_time of a NaN is NaN",
+        applies: |c| call(c.tree, "mad_over_time").is_some() && values_differ_only(c, |_, o| o.is_nan()),
+    },
+    Changed {
+        name: "topk and bottomk choose among equals by label; the reference by how its heap lies",
+        applies: |c| {
+            matches!(aggregator(c.tree), Some(Aggregator::TopK | Aggregator::BottomK))
+                && values_by_time(c.theirs) == values_by_time(c.ours)
+        },
+    },
+    Changed {
+        name: "limitk chooses by label; the reference by the order in which its operand gives elements",
+        applies: |c| {
+            let counts = |v: &Value| -> Vec<(String, usize)> {
+                values_by_time(v).into_iter().map(|(t, v)| (t, v.len())).collect()
+            };
+            aggregator(c.tree) == Some(Aggregator::LimitK) && counts(c.theirs) == counts(c.ours)
+        },
+    },
+    Changed {
+        name: "a mean is rounded once; in the reference the sum and what compensates it are rounded apart",
+        applies: |c| {
+            let near = |t: f64, o: f64| (t - o).abs() <= 2.0 * f64::EPSILON * t.abs().max(o.abs());
+            aggregator(c.tree) == Some(Aggregator::Avg) && values_differ_only(c, near)
+        },
+    },
+    Changed {
+        name: "count_values of what is equal but for its last digits",
+        applies: |c| {
+            let Expr::Aggregate(a) = c.tree.unparen() else { return false };
+            let rules = Rules::of(&a.expr);
+            let mut has_mean = false;
+            a.expr.walk(&mut |e| has_mean |= aggregator(e) == Some(Aggregator::Avg));
+            a.op == Aggregator::CountValues
+                && (rules.is_inexact || rules.has_variance || has_mean)
+                && values_by_time(c.theirs) == values_by_time(c.ours)
+        },
+    },
+];
+
+fn error(answer: &Value) -> &str {
+    answer["error"].as_str().unwrap_or_default()
+}
+
+/// The arguments of a call of this function.
+fn call<'e>(tree: &'e Expr, name: &str) -> Option<&'e [Expr]> {
+    match tree.unparen() {
+        Expr::Call(c) if c.function.name() == name => Some(&c.args),
+        _ => None,
+    }
+}
+
+fn aggregator(tree: &Expr) -> Option<Aggregator> {
+    match tree.unparen() {
+        Expr::Aggregate(a) => Some(a.op),
+        _ => None,
+    }
+}
+
+fn has_moved_subquery(tree: &Expr) -> bool {
+    let mut found = false;
+    tree.walk(&mut |e| found |= matches!(e, Expr::Subquery(s) if s.at.is_some() || !s.offset.is_zero()));
+    found
+}
+
+/// An error of duplicates without the two series that it names.
+fn culprits(text: &str) -> Option<(&str, &str)> {
+    let (head, rest) = text.split_once(": [{")?;
+    let (_, tail) = rest.split_once("}]")?;
+    head.starts_with("found duplicate series for the match group").then_some((head, tail))
+}
+
+fn texts<'v>(answer: &'v Value, list: &str) -> impl Iterator<Item = &'v str> {
+    answer[list].as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// Whether answers are the same but for notes that newer releases word otherwise.
+fn same_but_notes(c: &Case<'_>) -> bool {
+    let (theirs, ours) = (worded_alike(c.theirs), worded_alike(c.ours));
+    difference(Rules::of(c.tree), &theirs, &ours).is_none()
+}
+
+/// The answer with its notes in the words that both releases have.
+fn worded_alike(answer: &Value) -> Value {
+    const FIXED: &str = "#histogram_quantile)";
+    let mut answer = answer.clone();
+    for list in ["warnings", "infos"] {
+        let mut all: Vec<String> = texts(&answer, list)
+            .filter(|t| !t.contains("sort is ineffective"))
+            .map(|t| match (t.find(FIXED), t.find("ratio value should be")) {
+                // 3.5.3 says the metric and the last place, 3.14 how far from monotonic and the first.
+                (Some(at), _) => t[..at + FIXED.len()].to_owned(),
+                // 3.5.3 says the first step's, 3.14 the one that is furthest off.
+                (_, Some(_)) => t.split(", got").next().unwrap_or_default().to_owned(),
+                _ => t.replace(" for metric name \"\"", ""),
+            })
+            .collect();
+        all.sort();
+        all.dedup();
+        answer[list] = if all.is_empty() { Value::Null } else { serde_json::json!(all) };
+    }
+    answer
+}
+
+fn elements(answer: &Value) -> usize {
+    answer["data"]["result"].as_array().map_or(0, Vec::len)
+}
+
+/// Each value of an answer by its time, ascending; histograms as their text.
+fn values_by_time(answer: &Value) -> BTreeMap<String, Vec<String>> {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for element in answer["data"]["result"].as_array().into_iter().flatten() {
+        let single = ["value", "histogram"].iter().filter(|k| !element[**k].is_null()).map(|k| &element[*k]);
+        let several = ["values", "histograms"].iter().filter_map(|k| element[*k].as_array()).flatten();
+        for pair in single.chain(several) {
+            all.entry(pair[0].to_string()).or_default().push(pair[1].to_string());
+        }
+    }
+    all.values_mut().for_each(|v| v.sort());
+    all
+}
+
+/// Whether answers differ in values only, and each pair that differs is one that `may` differ.
+fn values_differ_only(c: &Case<'_>, may: impl Fn(f64, f64) -> bool + Copy) -> bool {
+    fn all(theirs: &Value, ours: &Value, may: impl Fn(f64, f64) -> bool + Copy) -> bool {
+        match (theirs, ours) {
+            (Value::Array(a), Value::Array(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| all(a, b, may))
+            }
+            (Value::Object(a), Value::Object(b)) => {
+                let notes = ["warnings", "infos"];
+                let of = |m: &serde_json::Map<String, Value>| -> Vec<(String, Value)> {
+                    let kept = m.iter().filter(|(k, _)| !notes.contains(&k.as_str()));
+                    kept.map(|(k, v)| (k.clone(), v.clone())).collect()
+                };
+                let (a, b) = (of(a), of(b));
+                a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.0 == b.0 && all(&a.1, &b.1, may))
+            }
+            (Value::String(a), Value::String(b)) if a != b => match (a.parse(), b.parse()) {
+                (Ok(a), Ok(b)) => may(a, b),
+                _ => false,
+            },
+            _ => theirs == ours,
+        }
+    }
+    let (mut theirs, mut ours) = (worded_alike(c.theirs), worded_alike(c.ours));
+    for answer in [&mut theirs, &mut ours] {
+        if let Some(result) = answer["data"]["result"].as_array_mut() {
+            result.sort_by_key(|e| e["metric"].to_string());
+        }
+    }
+    theirs["warnings"] == ours["warnings"] && theirs["infos"] == ours["infos"] && all(&theirs, &ours, may)
+}
