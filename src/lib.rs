@@ -7,6 +7,7 @@
 // Floor 1: the machine and the wishes.
 pub mod config;
 pub mod rt;
+pub mod tune;
 
 // Floor 2: the keepers.
 pub mod http;

@@ -19,7 +19,7 @@ use crate::app::flags::{Ack, Flags, parse_cpus};
 use crate::app::house::{House, Options, deal, jobs_of};
 use crate::app::metrics::Requests;
 use crate::app::query_log::QueryLog;
-use crate::app::{logging, web};
+use crate::app::{logging, tune, web};
 use crate::config::{Config, Reading, process_environment};
 use crate::query::engine::{self, Engine};
 use crate::query::script;
@@ -39,6 +39,9 @@ pub fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).map(String::as_str) == Some("test") {
         return test(&args[2..]);
+    }
+    if args.get(1).map(String::as_str) == Some("tune") {
+        return tune::main(&args[2..]);
     }
     match serve(Flags::from_args(args.into_iter())) {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,13 +21,18 @@ const IO_MEMORY_MIN: u64 = 64 << 10;
 
 /// Fails with what is missing and how to fix it.
 pub fn probe() -> Result<Ground, Error> {
-    io_uring::IoUring::new(8).map_err(|e| Error::Environment(uring_advice(&e, uring_disabled())))?;
+    ring().map_err(|e| Error::Environment(uring_advice(&e, uring_disabled())))?;
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let ground = Ground { cpus: allowed_cpus()?, memlock: memlock_of(&limits) };
     match ground.memlock {
         Some(limit) if limit < MEMLOCK_MIN => Err(Error::Environment(memlock_advice(limit))),
         _ => Ok(ground),
     }
+}
+
+/// Whether a ring can be had: the kernel's own error when not.
+pub fn ring() -> io::Result<()> {
+    io_uring::IoUring::new(8).map(drop)
 }
 
 impl Ground {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, u8)] = &[
     ("config", 1),
     ("rt", 1),
+    ("tune", 1),
     ("http", 2),
     ("shard", 2),
     ("query", 3),
