@@ -33,6 +33,7 @@ use crate::remote::{self, Protocol};
 use crate::rt::{Clock, Moment, TaskClass};
 use crate::scrape::Job;
 use crate::shard::Shard;
+use crate::shard::commons::Commons;
 use crate::shard::keeper::LogState;
 use crate::shard::meta::{Cardinality, Counted};
 use crate::shard::select::Batch;
@@ -48,6 +49,7 @@ pub struct HouseBackend {
     pub query_timeout: Duration,
     pub start_ms: Timestamp,
     pub mesh: OnceLock<HouseMesh>,
+    pub commons: Arc<Commons>,
     pub stopping: AtomicBool,
     pub quit: Notify,
     pub requests: Requests,
@@ -175,6 +177,7 @@ impl HouseBackend {
             deal(mesh, &jobs).map_err(|e| e.to_string())?;
         }
         self.query_log.write_to(log);
+        self.commons.set_window(config.storage.out_of_order_window_ms);
         let loaded_ms = self.clock.now_ms();
         *self.loaded() = Loaded { config, jobs, reload_succeeded: true, loaded_ms };
         Ok(())
@@ -195,6 +198,11 @@ fn figures_of(core: &Core) -> ShardFigures {
         samples: p.samples.get(),
         series_created: p.series_created.get(),
         out_of_order: p.out_of_order.get(),
+        too_old: p.too_old.get(),
+        late: p.late.get(),
+        histograms_out_of_order: p.histograms_out_of_order.get(),
+        histograms_too_old: p.histograms_too_old.get(),
+        histograms_late: p.histograms_late.get(),
         duplicates: p.duplicates.get(),
         refused_batches: p.refused_batches.get(),
         commits: p.commits.get(),

@@ -3,15 +3,14 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
-use model::ShardId;
+use model::{ShardId, Timestamp};
 
 use crate::remote::order::Asked;
 use crate::remote::{self, Order, Peers, Receiver};
 use crate::rt::{Mesh, TaskClass};
 use crate::scrape::{Scraper, Sink};
+use crate::shard::commons::{Bounds, Commons};
 use crate::shard::keeper::Keeper;
 use crate::shard::record::SourceId;
 
@@ -60,7 +59,7 @@ pub struct MeshSink {
     pub shard: u16,
     pub keeper: Rc<Keeper>,
     pub mesh: HouseMesh,
-    pub generation: Arc<AtomicU64>,
+    pub commons: Arc<Commons>,
     /// Source ids: the start's number, the shard, a count. Never the same twice, in any life.
     pub life: u64,
     pub sources: Cell<u64>,
@@ -87,7 +86,11 @@ impl Sink for MeshSink {
     }
 
     fn generation(&self) -> u64 {
-        self.generation.load(Relaxed)
+        self.commons.generation()
+    }
+
+    fn bounds(&self, now: Timestamp) -> Bounds {
+        self.commons.bounds(now)
     }
 
     fn deliver(&self, generation: u64, shard: ShardId, batch: &[u8]) -> bool {

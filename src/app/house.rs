@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
@@ -16,6 +15,7 @@ use crate::rt::disk::DirectDisk;
 use crate::rt::executor::{Failure, Machine, ShardContext};
 use crate::rt::{self, Settings, TaskClass, spawn};
 use crate::scrape::{self, Job, Scraper, Sink};
+use crate::shard::commons::Commons;
 use crate::shard::keeper::{Keeper, Place};
 use crate::shard::wal::pending::Owner;
 
@@ -35,7 +35,7 @@ pub struct House {
 struct Plan {
     data_dir: std::path::PathBuf,
     directory_id: u64,
-    generation: Arc<AtomicU64>,
+    commons: Arc<Commons>,
     /// Which start of the data directory this is.
     start: u64,
     seed: u64,
@@ -53,6 +53,8 @@ pub struct Options {
     pub tolerance_ms: i64,
     /// Whether pushed samples are acknowledged when they are on the disk.
     pub ack_durable: bool,
+    /// What all shards share; who reloads the configuration keeps it, too.
+    pub commons: Arc<Commons>,
 }
 
 impl House {
@@ -65,7 +67,7 @@ impl House {
         let plan = Plan {
             data_dir: dir.path.clone(),
             directory_id: dir.id,
-            generation: Arc::default(),
+            commons: options.commons,
             start: dir.start,
             seed: options.seed,
             tolerance_ms: options.tolerance_ms,
@@ -91,7 +93,7 @@ async fn build(plan: Plan, context: ShardContext<Core, Rows>) -> Result<Rc<Core>
     let owner = Owner { directory_id: plan.directory_id, shard, shard_count: context.shards as u16 };
     let place = Place::new(&plan.data_dir, owner);
     let started = context.clock.now();
-    let keeper = Rc::new(Keeper::open(Rc::new(DirectDisk), &place, plan.generation.clone()).await?);
+    let keeper = Rc::new(Keeper::open(Rc::new(DirectDisk), &place, plan.commons.clone()).await?);
     let took = context.clock.now().since(started);
     let r = &keeper.recovered;
     tracing::info!(
@@ -114,7 +116,7 @@ async fn build(plan: Plan, context: ShardContext<Core, Rows>) -> Result<Rc<Core>
         shard,
         keeper: keeper.clone(),
         mesh: context.mesh.clone(),
-        generation: plan.generation,
+        commons: plan.commons,
         life: MeshSink::source_base(plan.start, shard),
         sources: std::cell::Cell::new(0),
     };

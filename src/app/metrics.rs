@@ -8,7 +8,7 @@ use std::time::Duration;
 use model::float_text::format_g;
 use model::quote::quoted;
 
-use crate::remote::probe::Figures;
+use crate::remote::probe::{Figures, LATENESS};
 use crate::rt::counters::ShardReading;
 use crate::scrape::status::Counters;
 
@@ -22,6 +22,11 @@ pub struct ShardFigures {
     pub samples: u64,
     pub series_created: u64,
     pub out_of_order: u64,
+    pub too_old: u64,
+    pub late: u64,
+    pub histograms_out_of_order: u64,
+    pub histograms_too_old: u64,
+    pub histograms_late: u64,
     pub duplicates: u64,
     pub refused_batches: u64,
     pub commits: u64,
@@ -200,13 +205,7 @@ fn head(p: &mut Page, shards: &[ShardFigures]) {
     let name = "prometheus_tsdb_head_samples_appended_total";
     p.family(name, "counter", "Total number of appended samples.");
     p.sample(name, &[("type", "float".into())], sum(shards, |s| s.samples));
-    let name = "prometheus_tsdb_out_of_order_samples_total";
-    p.family(
-        name,
-        "counter",
-        "Total number of out of order samples ingestion failed attempts due to out of order being disabled.",
-    );
-    p.sample(name, &[("type", "float".into())], sum(shards, |s| s.out_of_order));
+    rejects(p, shards);
     let min = shards.iter().filter_map(|s| s.min_time).min();
     let max = shards.iter().filter_map(|s| s.max_time).max();
     if let (Some(min), Some(max)) = (min, max) {
@@ -243,6 +242,65 @@ fn head(p: &mut Page, shards: &[ShardFigures]) {
         failed,
     );
 }
+
+/// Samples out of order: those that were taken, and those that were not, floats and histograms each.
+fn rejects(p: &mut Page, shards: &[ShardFigures]) {
+    let families: [(&str, &str, ByType); 4] = [
+        (
+            "prometheus_tsdb_out_of_order_samples_total",
+            "Total number of out of order samples ingestion failed attempts due to out of order being disabled.",
+            |s| {
+                let (f, h) = (&s.remote.floats, &s.remote.native);
+                let histograms = s.histograms_out_of_order;
+                (s.out_of_order - histograms + f.out_of_order, histograms + h.out_of_order)
+            },
+        ),
+        (
+            "prometheus_tsdb_too_old_samples_total",
+            "Total number of out of order samples ingestion failed attempts with out of support enabled, but sample outside of time window.",
+            |s| {
+                let (f, h) = (&s.remote.floats, &s.remote.native);
+                let histograms = s.histograms_too_old;
+                (s.too_old - histograms + f.too_old + s.scrape.too_old, histograms + h.too_old)
+            },
+        ),
+        (
+            "prometheus_tsdb_out_of_bound_samples_total",
+            "Total number of out of bound samples ingestion failed attempts with out of order support disabled.",
+            |s| (s.scrape.too_far_back + s.remote.floats.out_of_bounds, s.remote.native.out_of_bounds),
+        ),
+        (
+            "prometheus_tsdb_head_out_of_order_samples_appended_total",
+            "Total number of appended out of order samples.",
+            |s| (s.late - s.histograms_late, s.histograms_late),
+        ),
+    ];
+    for (name, help, of) in families {
+        p.family(name, "counter", help);
+        p.sample(name, &[("type", "float".into())], sum(shards, |s| of(s).0));
+        // As Prometheus, which shows a kind when there is something to count; of the first both.
+        let histograms = sum(shards, |s| of(s).1);
+        if histograms > 0.0 || name == families[0].0 {
+            p.sample(name, &[("type", "histogram".into())], histograms);
+        }
+    }
+    let name = "prometheus_tsdb_sample_ooo_delta";
+    let help = "Delta in seconds by which a sample is considered out of order (reported regardless of OOO time window and whether sample is accepted or not).";
+    p.family(name, "histogram", help);
+    let all = || shards.iter().map(|s| &s.remote.lateness);
+    let count = all().map(|l| l.count).sum::<u64>() as f64;
+    let bucket = format!("{name}_bucket");
+    for (i, bound) in LATENESS.iter().enumerate() {
+        let below = all().map(|l| l.buckets[i]).sum::<u64>() as f64;
+        p.sample(&bucket, &[("le", format_g(*bound))], below);
+    }
+    p.sample(&bucket, &[("le", "+Inf".into())], count);
+    p.sample(&format!("{name}_sum"), &[], all().map(|l| l.seconds).sum());
+    p.sample(&format!("{name}_count"), &[], count);
+}
+
+/// Samples of a shard: floats, histograms.
+type ByType = fn(&ShardFigures) -> (u64, u64);
 
 fn checkpoints(p: &mut Page, shards: &[ShardFigures]) {
     for (name, help, f) in [
@@ -342,11 +400,16 @@ fn remote_write(p: &mut Page, shards: &[ShardFigures]) {
             |r| r.busy,
         ),
         ("systole_remote_write_failed_total", "Requests answered with 500: the log failed.", |r| r.failed),
-        ("systole_remote_write_out_of_order_total", "Samples refused as out of order.", |r| r.out_of_order),
-        ("systole_remote_write_out_of_bounds_total", "Samples refused as out of bounds.", |r| {
-            r.out_of_bounds
+        ("systole_remote_write_out_of_order_total", "Samples refused as out of order.", |r| {
+            r.floats.out_of_order + r.native.out_of_order + r.floats.too_old + r.native.too_old
         }),
-        ("systole_remote_write_duplicates_total", "Samples refused as duplicates.", |r| r.duplicates),
+        ("systole_remote_write_out_of_bounds_total", "Samples refused as out of bounds.", |r| {
+            let [f, h] = [r.floats, r.native];
+            f.out_of_bounds + f.too_far + h.out_of_bounds + h.too_far
+        }),
+        ("systole_remote_write_duplicates_total", "Samples refused as duplicates.", |r| {
+            r.floats.duplicates + r.native.duplicates
+        }),
         ("systole_remote_write_look_ups_total", "Series found by a look-up: not where expected.", |r| {
             r.look_ups
         }),

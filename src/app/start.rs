@@ -26,6 +26,7 @@ use crate::query::script;
 use crate::remote::Protocol;
 use crate::rt::clock::{Clock, SystemClock};
 use crate::rt::probe;
+use crate::shard::commons::Commons;
 
 /// Flags or configuration are wrong: Prometheus's exit code for it.
 const EXIT_CONFIG: u8 = 2;
@@ -177,6 +178,8 @@ fn backend_of(
     let query_log = QueryLog::default();
     query_log.write_to(QueryLog::open(config.global.query_log_file.as_deref()).map_err(wrong)?);
     let (config, start_ms) = (Arc::new(config), clock.now_ms());
+    let commons = Arc::new(Commons::default());
+    commons.set_window(config.storage.out_of_order_window_ms);
     let loaded = Loaded { jobs: jobs_of(&config), config, reload_succeeded: true, loaded_ms: start_ms };
     Ok(HouseBackend {
         clock,
@@ -186,6 +189,7 @@ fn backend_of(
         query_timeout: Duration::from_millis(timeout as u64),
         start_ms,
         mesh: OnceLock::new(),
+        commons,
         stopping: AtomicBool::new(false),
         quit: Notify::new(),
         requests: Requests::default(),
@@ -245,6 +249,7 @@ async fn run(
         seed: scrape_seed(&backend),
         tolerance_ms,
         ack_durable: backend.flags.ack == Ack::Durable,
+        commons: backend.commons.clone(),
     };
     let house = tokio::task::spawn_blocking(move || House::start(&dir, options).map(|h| (h, dir)));
     let (house, _dir) = house.await.map_err(failed)?.map_err(failed)?;

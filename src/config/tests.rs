@@ -431,7 +431,7 @@ fn what_cannot_be_honored_is_refused_by_its_key_and_line() {
     for (text, place, key) in [
         ("rule_files: [a.yml]\n", (1, 1), "rule_files"),
         ("remote_write:\n  - url: http://x\n", (1, 1), "remote_write"),
-        ("storage:\n  tsdb:\n    out_of_order_time_window: 30m\n", (3, 5), "out_of_order_time_window"),
+        ("storage:\n  tsdb:\n    chunk_encoding: {floats: xor}\n", (3, 5), "chunk_encoding"),
         ("scrape_configs:\n  - job_name: a\n    scheme: https\n", (3, 5), "scheme"),
         ("scrape_configs:\n  - job_name: a\n    basic_auth: {username: x}\n", (3, 5), "basic_auth"),
         ("scrape_configs:\n  - job_name: a\n    dns_sd_configs: [{names: [x]}]\n", (3, 5), "dns_sd_configs"),

@@ -18,8 +18,7 @@ const ROOT: [(&str, &str); 6] = [
 
 const GLOBAL: [(&str, &str); 1] = [("scrape_failure_log_file", "failed scrapes are not logged to a file")];
 
-const TSDB: [(&str, &str); 4] = [
-    ("out_of_order_time_window", "samples out of order are not taken"),
+const TSDB: [(&str, &str); 3] = [
     ("stale_series_compaction_threshold", "stale series are not compacted early"),
     ("chunk_encoding", "the encoding of chunks cannot be chosen"),
     ("retention", "old samples are not deleted by these rules"),

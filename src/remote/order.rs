@@ -6,6 +6,8 @@ use std::pin::Pin;
 use model::{Labels, ShardId, Timestamp};
 
 use crate::remote::Error;
+use crate::shard::commons::Bounds;
+use crate::shard::head::side::Refusal;
 use crate::shard::stream::{Given, GivenHistogram};
 
 /// The part of a request that one shard owns.
@@ -46,10 +48,20 @@ pub enum Want {
 pub struct Order {
     pub want: Want,
     pub part: Part,
-    /// Samples behind it are refused.
-    pub latest: Timestamp,
+    /// Samples outside of them are refused.
+    pub bounds: Bounds,
+    /// Some sample may not be newer than those before it.
+    pub is_doubtful: bool,
     /// Whether refusals name their series.
     pub names_series: bool,
+}
+
+/// A sample that is refused, for who counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub ordinal: u32,
+    pub refusal: Refusal,
+    pub is_histogram: bool,
 }
 
 /// What became of an order. The part comes back, so that its buffers are used again.
@@ -60,6 +72,8 @@ pub struct Told {
     pub slots: Vec<u32>,
     /// Refusals by ordinal, in the sender's words.
     pub faults: Vec<(u32, String)>,
+    /// The first refusal of the part.
+    pub first: Option<Refused>,
     pub refused_samples: u64,
     pub refused_histograms: u64,
     /// Samples that the head did not take without having been judged before.

@@ -11,18 +11,16 @@ use snap::raw::{Decoder, decompress_len};
 use crate::remote::answer::{Answer, FAULTS_MAX, Written};
 use crate::remote::known::Known;
 use crate::remote::negotiate::BODY_BYTES_MAX;
-use crate::remote::order::{Order, Peers, Told, Want};
-use crate::remote::probe::{Figures, Probe, add};
+use crate::remote::order::{Order, Peers, Refused, Told, Want};
+use crate::remote::probe::{Figures, Judgments, Probe, add};
 use crate::remote::sorting::Sorter;
 use crate::remote::{Error, Protocol};
 use crate::rt::yield_if_needed;
+use crate::shard::commons::Bounds;
 use crate::shard::head::side::Refusal;
-use crate::shard::keeper::{Keeper, Refused};
+use crate::shard::keeper::{self, Keeper};
 use crate::shard::record::SourceId;
-use crate::shard::stream::{Batches, FRESH, Fault, NOWHERE, Stream};
-
-/// Samples further in the future are refused, as Prometheus refuses them.
-const FUTURE_MS_MAX: i64 = 10 * 60_000;
+use crate::shard::stream::{Batches, FRESH, Fault, Judged, NOWHERE, Stream};
 
 /// Commits that an append waits for when the tail is full, before the sender is put off: each empties a half of the
 /// tail and takes a few milliseconds.
@@ -166,9 +164,8 @@ impl Receiver {
         length: usize,
         now: Timestamp,
     ) -> Result<Answer, Error> {
-        let latest = now.saturating_add(FUTURE_MS_MAX);
         let sorter = &mut scratch.sorter;
-        sorter.begin(latest);
+        sorter.begin(self.keeper.commons().bounds(now));
         let raw = &scratch.raw[..length];
         match protocol {
             Protocol::V1 => self.read_v1(sorter, raw).await?,
@@ -176,8 +173,8 @@ impl Receiver {
         }
         add(&self.probe.invalid_labels, sorter.invalid_labels);
         let result = match protocol {
-            Protocol::V1 => self.write_whole(sorter, latest).await,
-            Protocol::V2 => self.write_part(sorter, latest).await,
+            Protocol::V1 => self.write_whole(sorter).await,
+            Protocol::V2 => self.write_part(sorter).await,
         };
         if let Ok(answer) = &result
             && answer.status == 204
@@ -210,15 +207,21 @@ impl Receiver {
     }
 
     /// 1.0: all of the request or, when any sample is refused, nothing.
-    async fn write_whole(&self, sorter: &mut Sorter, latest: Timestamp) -> Result<Answer, Error> {
+    async fn write_whole(&self, sorter: &mut Sorter) -> Result<Answer, Error> {
         let mut faults = std::mem::take(&mut sorter.faults);
         let is_judged = sorter.is_doubtful || !faults.is_empty();
         if is_judged {
-            let told = self.ask_all(sorter, Want::Judge, latest, false).await?;
+            let told = self.ask_all(sorter, Want::Judge, false).await?;
+            // Prometheus stops at the first fault, and counts no other.
+            if let Some(first) = told.first
+                && faults.iter().all(|f| f.0 > first.ordinal)
+            {
+                self.judgments(first.is_histogram).note(first.refusal);
+            }
             faults.extend(told.faults);
         }
         if faults.is_empty() {
-            let told = self.ask_all(sorter, Want::Append, latest, false).await?;
+            let told = self.ask_all(sorter, Want::Append, false).await?;
             if told.dropped > 0 && !is_judged {
                 // Another request brought newer samples of these series in the meantime.
                 faults.push((0, Refusal::OutOfOrder.to_string()));
@@ -230,9 +233,9 @@ impl Receiver {
     }
 
     /// 2.0: what can be taken, and what could not.
-    async fn write_part(&self, sorter: &mut Sorter, latest: Timestamp) -> Result<Answer, Error> {
+    async fn write_part(&self, sorter: &mut Sorter) -> Result<Answer, Error> {
         let mut faults = std::mem::take(&mut sorter.faults);
-        let told = self.ask_all(sorter, Want::AppendJudged, latest, true).await?;
+        let told = self.ask_all(sorter, Want::AppendJudged, true).await?;
         faults.extend(told.faults);
         let written = Written {
             samples: sorter.sample_count - told.refused_samples,
@@ -250,16 +253,11 @@ impl Receiver {
     }
 
     /// Gives each shard its part and waits for all; what they tell is put together.
-    async fn ask_all(
-        &self,
-        sorter: &mut Sorter,
-        want: Want,
-        latest: Timestamp,
-        names_series: bool,
-    ) -> Result<Told, Error> {
+    async fn ask_all(&self, sorter: &mut Sorter, want: Want, names_series: bool) -> Result<Told, Error> {
         let (mut asked, mut own) = (Vec::new(), None);
+        let (bounds, is_doubtful) = (sorter.bounds(), sorter.is_doubtful);
         for (i, part) in sorter.parts.iter_mut().enumerate().filter(|(_, p)| !p.is_empty()) {
-            let order = Order { want, part: std::mem::take(part), latest, names_series };
+            let order = Order { want, part: std::mem::take(part), bounds, is_doubtful, names_series };
             if i == usize::from(self.settings.shard) {
                 own = Some(order);
             } else {
@@ -289,6 +287,7 @@ impl Receiver {
         }
         sorter.parts[shard] = told.part;
         all.faults.append(&mut told.faults);
+        all.first = all.first.into_iter().chain(told.first).min_by_key(|f| f.ordinal);
         all.refused_samples += told.refused_samples;
         all.refused_histograms += told.refused_histograms;
         all.dropped += told.dropped;
@@ -299,7 +298,7 @@ impl Receiver {
     pub async fn carry_out(&self, order: Order) -> Told {
         let mut told = Told { part: order.part, ..Told::default() };
         if order.want != Want::Append {
-            let refused = self.judge(&mut told, order.latest, order.names_series);
+            let refused = self.judge(&mut told, order.bounds, order.names_series);
             if order.want == Want::Judge {
                 return told;
             }
@@ -308,7 +307,15 @@ impl Receiver {
                 told.part.histograms.retain(|h| !refused.contains(&h.ordinal));
             }
         }
-        let result = self.append(&mut told).await;
+        let late = order.bounds.late();
+        if order.is_doubtful {
+            let dropped = Stream::drop_overtaken(&mut told.part.samples, late) as u64;
+            let counted =
+                if late.is_some() { &self.probe.floats.too_old } else { &self.probe.floats.out_of_order };
+            add(counted, dropped);
+            told.dropped += dropped;
+        }
+        let result = self.append(&mut told, late).await;
         told.failure = match result {
             Ok(()) if self.settings.is_durable => self.keeper.durable().await.map_err(error_of).err(),
             Ok(()) => None,
@@ -317,19 +324,36 @@ impl Receiver {
         told
     }
 
+    fn judgments(&self, is_histogram: bool) -> &Judgments {
+        if is_histogram { &self.probe.native } else { &self.probe.floats }
+    }
+
     /// Notes what Prometheus would refuse; returns the ordinals.
-    fn judge(&self, told: &mut Told, latest: Timestamp, names_series: bool) -> HashSet<u32> {
+    fn judge(&self, told: &mut Told, bounds: Bounds, names_series: bool) -> HashSet<u32> {
         let (stream, shard) = (self.stream.borrow(), self.keeper.shard());
-        let Told { part, faults, refused_samples, refused_histograms, .. } = told;
+        let Told { part, faults, first, refused_samples, refused_histograms, .. } = told;
         let mut refused = HashSet::new();
         let mut found: Vec<(Fault, u32)> = Vec::new();
-        stream.judge(&shard, &part.samples, &part.fresh, latest, |f| {
-            *refused_samples += u64::from(refused.insert(f.ordinal));
-            found.push((f, NOWHERE));
+        let mut note = |judged, count: &mut u64, is_histogram| match judged {
+            Judged::Late { time } => self.probe.lateness.note(bounds.delta(time)),
+            Judged::Refused(f) => {
+                if matches!(f.refusal, Refusal::OutOfOrder | Refusal::OutOfBounds | Refusal::TooOld) {
+                    self.probe.lateness.note(bounds.delta(f.time));
+                }
+                if names_series {
+                    self.judgments(is_histogram).note(f.refusal);
+                }
+                let refused_here = Refused { ordinal: f.ordinal, refusal: f.refusal, is_histogram };
+                *first = first.take().into_iter().chain([refused_here]).min_by_key(|f| f.ordinal);
+                *count += u64::from(refused.insert(f.ordinal));
+                found.push((f, NOWHERE));
+            }
+        };
+        stream.judge(&shard, &part.samples, &part.fresh, bounds, |judged| {
+            note(judged, refused_samples, false);
         });
-        stream.judge_histograms(&shard, &part.histograms, &part.fresh, latest, |f| {
-            *refused_histograms += u64::from(refused.insert(f.ordinal));
-            found.push((f, NOWHERE));
+        stream.judge_histograms(&shard, &part.histograms, &part.fresh, bounds, |judged| {
+            note(judged, refused_histograms, true);
         });
         let slots = part.samples.iter().map(|g| (g.ordinal, g.slot));
         let slots = slots.chain(part.histograms.iter().map(|h| (h.ordinal, h.slot)));
@@ -341,12 +365,6 @@ impl Receiver {
                 .for_each(|(f, slot)| *slot = slot_of.get(&f.ordinal).copied().unwrap_or(NOWHERE));
         }
         for (fault, slot) in &found {
-            let counter = match fault.refusal {
-                Refusal::OutOfOrder => &self.probe.out_of_order,
-                Refusal::Duplicate => &self.probe.duplicates,
-                Refusal::OutOfBounds | Refusal::TooFar => &self.probe.out_of_bounds,
-            };
-            add(counter, 1);
             if faults.len() < FAULTS_MAX {
                 let text = match names_series {
                     true => format!("{fault} for series {}", stream.labels(&shard, *slot, &part.fresh)),
@@ -358,8 +376,9 @@ impl Receiver {
         refused
     }
 
-    async fn append(&self, told: &mut Told) -> Result<(), Error> {
+    async fn append(&self, told: &mut Told, late: Option<Timestamp>) -> Result<(), Error> {
         let mut batches = self.batches.borrow_mut().pop().unwrap_or_default();
+        batches.late = late;
         let result = self.append_imp(told, &mut batches).await;
         let mut kept = self.batches.borrow_mut();
         if kept.len() < KEPT_COUNT_MAX && batches.bytes.capacity() <= KEPT_BYTES_MAX {
@@ -422,19 +441,18 @@ impl Receiver {
                 self.keeper.durable().await.map_err(error_of)?;
             }
             let applied = self.keeper.append(self.keeper.generation(), batch).map_err(error_of)?;
-            dropped += (applied.out_of_order + applied.duplicate) as u64;
+            dropped += (applied.out_of_order + applied.too_old + applied.duplicate) as u64;
             yield_if_needed().await;
         }
         Ok(dropped)
     }
 }
 
-fn error_of(refused: Refused) -> Error {
+fn error_of(refused: keeper::Refused) -> Error {
+    use keeper::Refused::{DiskFull, LogFailed, OldGeneration, Shard, TailFull};
     match refused {
-        Refused::TailFull(_) | Refused::DiskFull(_) | Refused::OldGeneration { .. } => {
-            Error::Busy(refused.to_string())
-        }
-        Refused::LogFailed(_) | Refused::Shard(_) => Error::Broken(refused.to_string()),
+        TailFull(_) | DiskFull(_) | OldGeneration { .. } => Error::Busy(refused.to_string()),
+        LogFailed(_) | Shard(_) => Error::Broken(refused.to_string()),
     }
 }
 

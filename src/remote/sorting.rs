@@ -10,6 +10,7 @@ use model::{Labels, ShardId, Timestamp};
 use crate::remote::answer::FAULTS_MAX;
 use crate::remote::known::{Known, LabelHash, Walk, label_hash};
 use crate::remote::order::Part;
+use crate::shard::commons::Bounds;
 use crate::shard::stream::{FRESH, Given, GivenHistogram};
 
 /// Series read before others have their turn: about 50 us.
@@ -31,7 +32,6 @@ struct Place {
 }
 
 /// Reads one request. Reused from request to request.
-#[derive(Default)]
 pub struct Sorter {
     pub parts: Vec<Part>,
     /// By shard, beside its part's new series.
@@ -52,7 +52,9 @@ pub struct Sorter {
     hash_bytes: Vec<u8>,
     walk: Walk,
     ordinal: u32,
-    latest: Timestamp,
+    bounds: Bounds,
+    /// Time of the first sample that lies not in the future.
+    first: Option<Timestamp>,
     seed: u64,
 }
 
@@ -61,13 +63,27 @@ impl Sorter {
         Sorter {
             parts: (0..shard_count).map(|_| Part::default()).collect(),
             unmet: (0..shard_count).map(|_| Vec::new()).collect(),
+            faults: Vec::new(),
+            sample_count: 0,
+            histogram_count: 0,
+            exemplar_count: 0,
+            invalid_labels: 0,
+            highest_time: Timestamp::MIN,
+            is_doubtful: false,
+            unmet_by_hash: HashMap::new(),
+            reader: SeriesReader::default(),
+            symbol_hashes: Vec::new(),
+            hash_bytes: Vec::new(),
+            walk: Walk::default(),
+            ordinal: 0,
+            bounds: Bounds::NONE,
+            first: None,
             seed,
-            ..Sorter::default()
         }
     }
 
-    /// Begins a request; samples behind `latest` are refused by their shards.
-    pub fn begin(&mut self, latest: Timestamp) {
+    /// Begins a request; samples outside of the bounds are refused by their shards.
+    pub fn begin(&mut self, bounds: Bounds) {
         self.parts.iter_mut().for_each(Part::clear);
         self.unmet.iter_mut().for_each(Vec::clear);
         self.faults.clear();
@@ -78,7 +94,13 @@ impl Sorter {
         self.unmet_by_hash.clear();
         self.walk = Walk::default();
         self.ordinal = 0;
-        self.latest = latest;
+        self.bounds = bounds;
+        self.first = None;
+    }
+
+    /// The bounds of the request that was read.
+    pub fn bounds(&self) -> Bounds {
+        self.first.map_or(self.bounds, |first| self.bounds.from_first(first))
     }
 
     /// Reads some series of a 1.0 request; false when all are read.
@@ -296,10 +318,12 @@ impl Sorter {
 
     #[inline]
     fn note_time(&mut self, place: Place, time: Timestamp, known: &mut Known) {
-        if time > self.latest {
+        if time > self.bounds.latest {
             self.is_doubtful = true;
             return;
         }
+        let first = *self.first.get_or_insert(time);
+        self.is_doubtful |= time < self.bounds.from_first(first).oldest();
         self.highest_time = self.highest_time.max(time);
         match place.entry {
             Some(entry) => self.is_doubtful |= !known.note_time(entry, time),

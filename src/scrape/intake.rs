@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use exposition::page::{PageCache, PageReader};
+use exposition::page::{PageCache, PageReader, Stamped};
 use exposition::text::MetricKind;
 use model::{Labels, STALE_NAN, ShardId, Timestamp};
 
@@ -14,9 +14,7 @@ use crate::scrape::labels::{report_labels, series_labels};
 use crate::scrape::report::{EXTRA_NAMES, NAMES, Report};
 use crate::scrape::{Error, Sink, Target};
 use crate::shard::appender::{Appender, Slot, Source};
-
-/// Samples further in the future are refused, as Prometheus refuses them.
-const FUTURE_MS_MAX: i64 = 10 * 60_000;
+use crate::shard::commons::Bounds;
 
 /// Dead slots of a source before it begins anew: more than its live ones, and so many that it is rare.
 const DEAD_SLOTS_MIN: u32 = 8192;
@@ -44,8 +42,9 @@ pub struct Counts {
     pub added: u64,
     /// Lines whose series was on the page before.
     pub duplicates: u64,
-    /// Samples too far in the future.
+    /// Samples too far in the future, and those too far in the past.
     pub out_of_bounds: u64,
+    pub too_far_back: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,6 +99,8 @@ pub struct Intake {
     must_tell_all: bool,
     /// A batch was refused: the source begins anew.
     is_lost: bool,
+    /// Which times are taken of the page that is read.
+    bounds: Bounds,
 }
 
 impl Intake {
@@ -118,6 +119,7 @@ impl Intake {
             defined: 0,
             must_tell_all: false,
             is_lost: false,
+            bounds: Bounds::NONE,
         }
     }
 
@@ -138,6 +140,7 @@ impl Intake {
         if self.is_lost || is_littered || self.generation != sink.generation() {
             self.begin_anew(sink);
         }
+        self.bounds = sink.bounds(at);
         at > self.source.last_time()
     }
 
@@ -170,6 +173,7 @@ impl Intake {
             counts.kept = counts.scraped.saturating_sub(u64::from(self.dropped));
             return Err(Error::Page(e.to_string()));
         }
+        scratch.appender.set_late(self.bounds.late());
         self.end_old(&mut scratch.appender);
         self.note_keys(scratch, at);
         let changes = scratch.reader.changes();
@@ -183,9 +187,23 @@ impl Intake {
         if limit > 0 && counts.kept - counts.duplicates > limit {
             return Err(Error::SampleLimit);
         }
+        self.check_too_old(&scratch.reader)?;
         self.define_fresh(scratch);
-        counts.out_of_bounds = self.tell(scratch, at);
+        self.tell(scratch, counts);
         Ok(())
+    }
+
+    /// A sample that is older than what is taken out of order fails its whole page, as in Prometheus. Here only by
+    /// the house's bounds: what is too old for its series alone its shard counts.
+    fn check_too_old(&self, reader: &PageReader) -> Result<(), Error> {
+        let Some(late) = self.bounds.late().filter(|_| self.config.honor_timestamps) else { return Ok(()) };
+        let oldest = late.min(self.bounds.oldest());
+        let is_too_old =
+            |s: &Stamped| s.timestamp < oldest && self.entries[s.slot as usize].state != State::Dropped;
+        match reader.changes().stamped.iter().any(is_too_old) {
+            true => Err(Error::TooOld),
+            false => Ok(()),
+        }
     }
 
     fn end_old(&mut self, appender: &mut Appender) {
@@ -254,16 +272,16 @@ impl Intake {
         }
     }
 
-    /// Writes the page's values into the row; returns how many samples were too far in the future.
-    fn tell(&mut self, scratch: &mut Scratch, at: Timestamp) -> u64 {
+    /// Writes the page's values into the row.
+    fn tell(&mut self, scratch: &mut Scratch, counts: &mut Counts) {
         let changes = scratch.reader.changes();
         let mut row = Row {
             entries: &mut self.entries,
             source: &mut self.source,
             appender: &mut scratch.appender,
             honors_timestamps: self.config.honor_timestamps,
-            latest: at.saturating_add(FUTURE_MS_MAX),
-            out_of_bounds: 0,
+            bounds: self.bounds,
+            counts,
         };
         if row.honors_timestamps {
             changes.left_row.iter().for_each(|slot| row.leave(*slot));
@@ -276,11 +294,11 @@ impl Intake {
             changes.changed.iter().for_each(|(slot, value)| row.put(*slot, *value));
             changes.stamped.iter().for_each(|s| row.put_stamped(s.slot, s.timestamp, s.value));
         }
-        row.out_of_bounds
     }
 
     /// Ends every series of the target with the row that is being written: the page did not come, or was refused.
     pub fn mark_stale(&mut self, scratch: &mut Scratch, at: Timestamp) {
+        scratch.appender.set_late(self.bounds.late());
         self.end_old(&mut scratch.appender);
         if self.must_tell_all && !self.entries.iter().any(|e| e.state == State::InRow) {
             return;
@@ -431,8 +449,8 @@ struct Row<'a> {
     source: &'a mut Source,
     appender: &'a mut Appender,
     honors_timestamps: bool,
-    latest: Timestamp,
-    out_of_bounds: u64,
+    bounds: Bounds,
+    counts: &'a mut Counts,
 }
 
 impl Row<'_> {
@@ -457,8 +475,10 @@ impl Row<'_> {
         if !matches!(entry.state, State::Idle | State::Stamped | State::InRow) {
             return;
         }
-        if timestamp > self.latest {
-            self.out_of_bounds += 1;
+        let is_too_far_back = self.bounds.window_ms == 0 && timestamp < self.bounds.oldest();
+        if timestamp > self.bounds.latest || is_too_far_back {
+            self.counts.out_of_bounds += 1;
+            self.counts.too_far_back += u64::from(is_too_far_back);
             return;
         }
         if entry.state == State::Idle {

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use super::*;
 use crate::scrape::target::tests::{config, target};
 use crate::shard::Shard;
+use crate::shard::commons::FUTURE_MS_MAX;
 use crate::shard::record::SourceId;
 use crate::shard::select::Batch;
 use model::{Matcher, NameScheme, is_stale};
@@ -14,6 +15,7 @@ struct Shards {
     next_source: Cell<u64>,
     generation: Cell<u64>,
     refuses: Cell<bool>,
+    bounds: Cell<Option<Bounds>>,
 }
 
 impl Shards {
@@ -23,6 +25,7 @@ impl Shards {
             next_source: Cell::new(1),
             generation: Cell::new(0),
             refuses: Cell::new(false),
+            bounds: Cell::new(None),
         }
     }
 }
@@ -39,6 +42,10 @@ impl Sink for Shards {
 
     fn generation(&self) -> u64 {
         self.generation.get()
+    }
+
+    fn bounds(&self, now: Timestamp) -> Bounds {
+        self.bounds.get().unwrap_or(Bounds::new(Timestamp::MIN, 0, now))
     }
 
     fn deliver(&self, _: u64, shard: ShardId, batch: &[u8]) -> bool {
@@ -292,4 +299,31 @@ fn timestamps_of_their_own_come_and_go_with_the_configuration() {
     w.scrape(Some("a 1 35\nb 1\n"));
     assert_eq!(w.samples("b"), "10=1 20=1 30=1 40=1");
     assert_eq!(w.samples("a"), "3=1 20=1 25=1 30=stale 35=1");
+}
+
+#[test]
+fn late_samples_are_taken_within_the_window() {
+    let hour = 3_600_000;
+    let mut w = World::new(config());
+    w.sink.bounds.set(Some(Bounds::new(10 * hour, 0, 10 * hour)));
+    let time = |before: i64| 10 * hour - before;
+    let page = |w: &mut World, before: i64| {
+        w.scrape(Some(&format!("a {before} {}\nb 1\n", time(before))));
+        w.samples("a").split(' ').filter(|s| !s.is_empty()).count()
+    };
+    assert_eq!(page(&mut w, 1000), 1);
+    assert_eq!(page(&mut w, 2000), 1, "out of order");
+    assert_eq!(page(&mut w, hour + 1), 1, "out of bounds");
+    w.sink.bounds.set(Some(Bounds::new(10 * hour, 2 * hour, 10 * hour)));
+    assert_eq!(page(&mut w, 2000), 2);
+    assert_eq!(page(&mut w, 2000), 2, "the same again");
+    assert_eq!(page(&mut w, 2 * hour), 3);
+    let (first, last) = (time(2 * hour), time(1000));
+    assert_eq!(w.samples("a"), format!("{first}=7200000 {}=2000 {last}=1000", time(2000)));
+    assert_eq!(page(&mut w, 2 * hour + 1), 3, "too old");
+    assert!(
+        w.samples("b").ends_with("70=stale"),
+        "a page with a sample that is too old fails: {}",
+        w.samples("b")
+    );
 }

@@ -25,8 +25,9 @@ pub use scraper::{Scraper, Settings};
 pub use status::{Health, TargetStatus};
 pub use target::Target;
 
-use model::ShardId;
+use model::{ShardId, Timestamp};
 
+use crate::shard::commons::Bounds;
 use crate::shard::record::SourceId;
 
 /// Where rows go: the wiring gives each shard its own.
@@ -38,6 +39,9 @@ pub trait Sink {
 
     /// Changes whenever some shard refused a batch: rows say only what changed, so every source then begins anew.
     fn generation(&self) -> u64;
+
+    /// Which times are taken of a page that was asked for at `now`.
+    fn bounds(&self, now: Timestamp) -> Bounds;
 
     /// Hands on a batch of a source that began in `generation`. False when it is already known to be refused.
     fn deliver(&self, generation: u64, shard: ShardId, batch: &[u8]) -> bool;
@@ -61,6 +65,9 @@ pub enum Error {
     /// More samples than `sample_limit` after relabeling.
     #[error("sample limit exceeded")]
     SampleLimit,
+    /// A sample with its own timestamp is older than what is taken out of order.
+    #[error("too old sample")]
+    TooOld,
     /// A label limit.
     #[error("{0}")]
     LabelLimit(String),

@@ -143,10 +143,12 @@ impl Shared {
         c.samples += counts.scraped;
         c.duplicates += counts.duplicates;
         c.out_of_bounds += counts.out_of_bounds;
+        c.too_far_back += counts.too_far_back;
         c.failures += u64::from(error.is_some());
         match error {
             Some(Error::BodyLimit) => c.body_limit += 1,
             Some(Error::SampleLimit) => c.sample_limit += 1,
+            Some(Error::TooOld) => c.too_old += 1,
             Some(Error::LabelLimit(_)) => c.label_limits += 1,
             _ => {}
         }

@@ -13,10 +13,11 @@ use crate::rt::{self, Machine};
 use crate::scrape::Health;
 use crate::scrape::target::tests::config;
 use crate::shard::Shard;
+use crate::shard::commons::Bounds;
 use crate::shard::record::SourceId;
 use crate::shard::select::Batch;
 use futures_lite::future::block_on;
-use model::{Labels, Matcher, ShardId, TargetGroup, is_stale};
+use model::{Labels, Matcher, ShardId, TargetGroup, Timestamp, is_stale};
 
 /// Answers every request with what it holds at the time; an empty answer closes the connection.
 struct Server {
@@ -96,6 +97,10 @@ impl Sink for Rc<Kept> {
 
     fn generation(&self) -> u64 {
         0
+    }
+
+    fn bounds(&self, _: Timestamp) -> Bounds {
+        Bounds::NONE
     }
 
     fn deliver(&self, _: u64, _: ShardId, batch: &[u8]) -> bool {

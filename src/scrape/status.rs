@@ -59,6 +59,10 @@ pub struct Counters {
     pub missed_turns: u64,
     pub duplicates: u64,
     pub out_of_bounds: u64,
+    /// Those of them that lie in the past.
+    pub too_far_back: u64,
+    /// Pages with a sample that is too old.
+    pub too_old: u64,
     pub out_of_order: u64,
     pub body_limit: u64,
     pub sample_limit: u64,

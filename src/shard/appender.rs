@@ -64,6 +64,9 @@ struct Pending {
     floats: Vec<OwnTime>,
     named: Vec<(u32, f64)>,
     is_unsorted: bool,
+    /// From when on samples with their own time may be out of order, and the batch that says so.
+    late: Option<Timestamp>,
+    late_in: Option<usize>,
 }
 
 /// A sample with a time of its own.
@@ -77,6 +80,11 @@ struct OwnTime {
 impl Appender {
     pub fn new(shard_count: u16) -> Self {
         Appender { shards: (0..shard_count).map(|_| Pending::default()).collect() }
+    }
+
+    /// From when on samples with their own time may be out of order; holds until it is said anew.
+    pub fn set_late(&mut self, late: Option<Timestamp>) {
+        self.shards.iter_mut().for_each(|p| p.late = late);
     }
 
     /// Names a series of `source`; its shard learns the labels with the next commit.
@@ -126,7 +134,7 @@ impl Appender {
         message: &[u8],
     ) {
         let pending = &mut self.shards[usize::from(slot.shard.0)];
-        record::push_histogram(pending.entries(source.id), slot.index, time, start, message);
+        record::push_histogram(pending.own_time_entries(source.id), slot.index, time, start, message);
     }
 
     /// Forgets the row being written.
@@ -178,9 +186,23 @@ impl Pending {
         &mut self.bytes
     }
 
+    /// The batch being written, for samples with their own time.
+    fn own_time_entries(&mut self, source: SourceId) -> &mut Vec<u8> {
+        self.entries(source);
+        let batch = self.begins.last().copied();
+        if let Some(oldest) = self.late
+            && self.late_in != batch
+        {
+            self.late_in = batch;
+            record::push_late(&mut self.bytes, oldest);
+        }
+        &mut self.bytes
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.begins.clear();
+        self.late_in = None;
         self.floats.clear();
         self.named.clear();
         self.is_unsorted = false;
@@ -209,7 +231,7 @@ impl Pending {
     fn push_floats(&mut self, source: SourceId) {
         let floats = std::mem::take(&mut self.floats);
         for f in &floats {
-            record::push_float(self.entries(source), f.slot, f.time, f.start, f.value);
+            record::push_float(self.own_time_entries(source), f.slot, f.time, f.start, f.value);
         }
         self.floats = floats;
     }

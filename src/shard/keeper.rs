@@ -9,16 +9,16 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_lite::future::or;
+use model::Timestamp;
 
 use crate::rt::disk::{Disk, Tail};
 use crate::rt::gate::{Gate, Signal};
 use crate::rt::{self, Moment, Pulse};
 use crate::shard::checkpoint;
+use crate::shard::commons::Commons;
 use crate::shard::probe::Probe;
 use crate::shard::read_ahead::Damage;
 use crate::shard::wal::frame::{FRAME_BYTES_MAX, frame_bytes};
@@ -175,9 +175,7 @@ pub struct Keeper {
     pending: RefCell<Pending>,
     log: RefCell<Option<Log>>,
     state: RefCell<LogState>,
-    /// One count for all shards. It rises when one of them refuses a batch, and when it takes samples again: rows
-    /// say only what changed, so sources of an older generation cannot go on.
-    generation: Arc<AtomicU64>,
+    commons: Arc<Commons>,
     /// Batches that wait for room in the tail, in order. A start defines millions of series within a second or
     /// two, faster than any disk takes their labels.
     waiting: RefCell<VecDeque<Waiting>>,
@@ -204,16 +202,12 @@ pub struct Keeper {
 
 impl Keeper {
     /// Recovers the shard at `place`, or begins it.
-    pub async fn open(
-        disk: Rc<dyn Disk>,
-        place: &Place,
-        generation: Arc<AtomicU64>,
-    ) -> Result<Self, rt::Error> {
+    pub async fn open(disk: Rc<dyn Disk>, place: &Place, commons: Arc<Commons>) -> Result<Self, rt::Error> {
         let half = (TAILS_BYTES / usize::from(place.owner.shard_count) / 2)
             .clamp(TAIL_HALF_BYTES.start, TAIL_HALF_BYTES.end);
         let tail_bytes = Pending::tail_bytes(half);
         let tail = Tail::open(&place.tail_path(), tail_bytes)?;
-        Self::open_with(disk, place, tail, generation).await
+        Self::open_with(disk, place, tail, commons).await
     }
 
     /// [`Keeper::open`] with a tail of the caller's.
@@ -221,7 +215,7 @@ impl Keeper {
         disk: Rc<dyn Disk>,
         place: &Place,
         tail: Tail,
-        generation: Arc<AtomicU64>,
+        commons: Arc<Commons>,
     ) -> Result<Self, rt::Error> {
         disk.create_dir(&place.wal_dir()).await?;
         for dir in place.wal_dir().ancestors().skip(1).take(3) {
@@ -235,6 +229,7 @@ impl Keeper {
         // What only the tail holds becomes the log's next frames before the tail is used again.
         let mut log = Log::new(disk.clone(), &wal_dir, place.owner, start.first_segment);
         let sequence = write_left(&mut log, start.next_sequence, &left).await?;
+        commons.note_newest(shard.head().max_time().unwrap_or(Timestamp::MIN));
         Ok(Keeper {
             disk,
             place: place.clone(),
@@ -242,7 +237,7 @@ impl Keeper {
             pending: RefCell::new(Pending::open(tail, place.owner, sequence)),
             log: RefCell::new(Some(log)),
             state: RefCell::new(LogState::Writing),
-            generation,
+            commons,
             waiting: RefCell::default(),
             waiting_bytes: Cell::new(0),
             taken: Cell::new(0),
@@ -272,7 +267,11 @@ impl Keeper {
     }
 
     pub fn generation(&self) -> u64 {
-        self.generation.load(Relaxed)
+        self.commons.generation()
+    }
+
+    pub fn commons(&self) -> &Commons {
+        &self.commons
     }
 
     /// Whether a batch of `len` bytes would find room in the tail now. Who can wait asks before it appends: a
@@ -326,6 +325,9 @@ impl Keeper {
                 return Err(e.into());
             }
         };
+        if let Some(newest) = self.shard.borrow().head().max_time() {
+            self.commons.note_newest(newest);
+        }
         let mut pending = self.pending.borrow_mut();
         let was_empty = pending.open_bytes() == 0;
         pending.push(batch);
@@ -356,7 +358,7 @@ impl Keeper {
 
     /// Rows say only what changed, so after one was lost its source cannot go on: all sources begin anew.
     fn begin_generation(&self) {
-        self.generation.fetch_add(1, Relaxed);
+        self.commons.begin_generation();
     }
 
     /// Returns when everything appended so far is durable, or says why it will not be.

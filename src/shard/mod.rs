@@ -7,6 +7,7 @@
 
 pub mod appender;
 pub mod checkpoint;
+pub mod commons;
 pub mod head;
 pub mod index;
 pub mod keeper;
@@ -30,7 +31,9 @@ use exposition::remote_histogram;
 use model::histogram::FloatHistogram;
 use model::{Labels, Matcher, SeriesId, Timestamp};
 
-use head::{Head, side::Refusal};
+use commons::Standing;
+use head::Head;
+use head::side::{Late, Refusal};
 use index::{Index, SymbolId};
 use record::{Entry, SourceId};
 use select::{Batch, HistogramPoint, Selection};
@@ -55,7 +58,46 @@ pub struct Applied {
     pub sample_count: usize,
     pub series_created: usize,
     pub out_of_order: usize,
+    /// Out of order, and older than what is taken so.
+    pub too_old: usize,
     pub duplicate: usize,
+    /// Samples that went in out of order; they are among `sample_count`.
+    pub late: usize,
+    /// How many of those refused or late are histograms.
+    pub of_histograms: OfHistograms,
+}
+
+/// The part of a batch's odd samples that is histograms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OfHistograms {
+    pub out_of_order: usize,
+    pub too_old: usize,
+    pub late: usize,
+}
+
+impl Applied {
+    /// Notes a sample that was taken; returns 1.
+    fn note_standing(&mut self, standing: Standing, is_histogram: bool) -> usize {
+        if standing == Standing::Late {
+            self.late += 1;
+            self.of_histograms.late += usize::from(is_histogram);
+        }
+        1
+    }
+
+    fn note_refusal(&mut self, refusal: Refusal, is_histogram: bool) {
+        match refusal {
+            Refusal::Duplicate => self.duplicate += 1,
+            Refusal::TooOld => {
+                self.too_old += 1;
+                self.of_histograms.too_old += usize::from(is_histogram);
+            }
+            Refusal::OutOfOrder | Refusal::OutOfBounds | Refusal::TooFar => {
+                self.out_of_order += 1;
+                self.of_histograms.out_of_order += usize::from(is_histogram);
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -69,48 +111,64 @@ impl Shard {
     ///
     /// Errors end the batch where they stand; the source that sent it must begin anew.
     pub fn apply(&mut self, batch: &[u8]) -> Result<Applied, Error> {
-        let (source, mut entries) = record::open(batch)?;
         let mut applied = Applied::default();
+        let result = self.apply_imp(batch, &mut applied);
+        let same_again = self.head.settle_late();
+        applied.sample_count -= same_again;
+        applied.late -= same_again;
+        result.map(|()| applied)
+    }
+
+    fn apply_imp(&mut self, batch: &[u8], applied: &mut Applied) -> Result<(), Error> {
+        let (source, mut entries) = record::open(batch)?;
+        let mut late = None;
         while let Some(entry) = entries.try_next()? {
-            self.apply_entry(source, entry, &mut applied)?;
+            match entry {
+                Entry::Late { oldest } => late = Some(oldest),
+                entry => self.apply_entry(source, entry, late, applied)?,
+            }
         }
-        Ok(applied)
+        Ok(())
     }
 
     fn apply_entry(
         &mut self,
         source: SourceId,
         entry: Entry<'_>,
+        late: Option<Timestamp>,
         applied: &mut Applied,
     ) -> Result<(), Error> {
+        let is_histogram = matches!(entry, Entry::Histogram { .. });
         let result = match entry {
+            Entry::Late { .. } => Ok(0),
             Entry::Define { slot, labels } => {
                 let (id, is_new) = self.index.find_or_insert(&labels)?;
                 applied.series_created += usize::from(is_new);
                 self.head.define(source, slot, id);
                 Ok(0)
             }
-            Entry::Row(row) => self.head.append_row(source, &row).map(|taken| {
+            Entry::Row(row) => self.head.append_row(source, &row, late).map(|taken| {
                 applied.out_of_order += taken.out_of_order;
+                applied.too_old += taken.too_old;
                 applied.duplicate += taken.duplicate;
+                applied.late += taken.late;
                 taken.sample_count
             }),
             Entry::Float { slot, time, start, value } => {
-                self.head.append_float(source, slot, time, start, value).map(|()| 1)
+                let taken = self.head.append_float(source, slot, Late { time, start, value }, late);
+                taken.map(|standing| applied.note_standing(standing, false))
             }
             Entry::Histogram { slot, time, start, bytes } => {
                 let sample = remote_histogram::read(bytes).ok().and_then(|h| h.accepted().ok());
                 let histogram = sample.ok_or(record::Malformed { at: 0, what: "histogram" })?;
                 let point = HistogramPoint { time, start, histogram: Arc::new(histogram) };
-                self.head.append_histogram(source, slot, point).map(|()| 1)
+                let taken = self.head.append_histogram(source, slot, point, late);
+                taken.map(|standing| applied.note_standing(standing, true))
             }
         };
         match result {
             Ok(n) => applied.sample_count += n,
-            Err(head::Error::Refused(Refusal::OutOfOrder | Refusal::OutOfBounds | Refusal::TooFar)) => {
-                applied.out_of_order += 1;
-            }
-            Err(head::Error::Refused(Refusal::Duplicate)) => applied.duplicate += 1,
+            Err(head::Error::Refused(refusal)) => applied.note_refusal(refusal, is_histogram),
             Err(e) => return Err(e.into()),
         }
         Ok(())
@@ -125,7 +183,8 @@ impl Shard {
         value: f64,
     ) -> Result<(), Error> {
         let slot = self.own_slot(labels)?;
-        Ok(self.head.append_float(OWN_SOURCE, slot, time, start, value)?)
+        self.head.append_float(OWN_SOURCE, slot, Late { time, start, value }, None)?;
+        Ok(())
     }
 
     /// Appends one native histogram of the series with `labels`, memory only.
@@ -138,7 +197,8 @@ impl Shard {
     ) -> Result<(), Error> {
         let slot = self.own_slot(labels)?;
         let point = HistogramPoint { time, start, histogram: Arc::new(histogram) };
-        Ok(self.head.append_histogram(OWN_SOURCE, slot, point)?)
+        self.head.append_histogram(OWN_SOURCE, slot, point, None)?;
+        Ok(())
     }
 
     fn own_slot(&mut self, labels: &Labels) -> Result<u32, Error> {

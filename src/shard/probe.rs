@@ -10,6 +10,13 @@ pub struct Probe {
     pub samples: Cell<u64>,
     pub series_created: Cell<u64>,
     pub out_of_order: Cell<u64>,
+    pub too_old: Cell<u64>,
+    /// Samples taken out of order.
+    pub late: Cell<u64>,
+    /// Which of these are histograms.
+    pub histograms_out_of_order: Cell<u64>,
+    pub histograms_too_old: Cell<u64>,
+    pub histograms_late: Cell<u64>,
     pub duplicates: Cell<u64>,
     pub refused_batches: Cell<u64>,
     pub commits: Cell<u64>,
@@ -30,6 +37,11 @@ impl Probe {
         add(&self.samples, a.sample_count);
         add(&self.series_created, a.series_created);
         add(&self.out_of_order, a.out_of_order);
+        add(&self.too_old, a.too_old);
+        add(&self.late, a.late);
+        add(&self.histograms_out_of_order, a.of_histograms.out_of_order);
+        add(&self.histograms_too_old, a.of_histograms.too_old);
+        add(&self.histograms_late, a.of_histograms.late);
         add(&self.duplicates, a.duplicate);
     }
 

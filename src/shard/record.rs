@@ -7,6 +7,8 @@
 //! ROW     u8=2  flags u8  base u32  time i64  words u16  count u16  mask words*u64 | slots count*u16  values count*u64
 //! FLOAT   u8=3  slot u32  time i64  start i64  value u64          a sample outside rows
 //! HISTOGRAM u8=4 slot u32 time i64  start i64  length u32  a `Histogram` message of remote write
+//! LATE    u8=16 oldest i64                                  samples of the entries behind it, up to the batch's end,
+//!                                                           may be out of order, those older than this may not
 //! ```
 //!
 //! A ROW covers one group: slots `base .. base + 4096` of the source. Flag 1: slots not named have no sample
@@ -20,6 +22,7 @@ const DEFINE: u8 = 1;
 const ROW: u8 = 2;
 const FLOAT: u8 = 3;
 const HISTOGRAM: u8 = 4;
+const LATE: u8 = 16;
 
 const FLAG_PARTIAL: u8 = 1;
 const FLAG_LISTED: u8 = 2;
@@ -35,6 +38,7 @@ pub enum Entry<'a> {
     Row(RowEntry<'a>),
     Float { slot: u32, time: Timestamp, start: Timestamp, value: f64 },
     Histogram { slot: u32, time: Timestamp, start: Timestamp, bytes: &'a [u8] },
+    Late { oldest: Timestamp },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +116,13 @@ pub fn push_float(out: &mut Vec<u8>, slot: u32, time: Timestamp, start: Timestam
     out.extend_from_slice(&time.to_le_bytes());
     out.extend_from_slice(&start.to_le_bytes());
     out.extend_from_slice(&value.to_bits().to_le_bytes());
+}
+
+/// Says how old the samples behind it may be when they are out of order. What memory takes then follows from the
+/// batch alone: a replay under another configuration comes to the same.
+pub fn push_late(out: &mut Vec<u8>, oldest: Timestamp) {
+    out.push(LATE);
+    out.extend_from_slice(&oldest.to_le_bytes());
 }
 
 /// `message` is a histogram that `exposition::remote_histogram` accepted.
@@ -218,6 +229,7 @@ impl<'a> Entries<'a> {
                 let len = self.u32()?;
                 Entry::Histogram { slot, time, start, bytes: self.take(len as usize)? }
             }
+            LATE => Entry::Late { oldest: self.i64()? },
             _ => return Err(self.malformed("unknown entry kind")),
         };
         Ok(Some(entry))
@@ -262,6 +274,7 @@ mod tests {
         push_define(&mut out, 3, &Labels::from_pairs([("__name__", "up")]));
         push_row(&mut out, 0, 1000, false, &[(0, 1.0), (1, 2.0), (63, 3.0), (64, 4.0)]);
         push_row(&mut out, 4096, 1000, true, &[(4000, 5.0)]);
+        push_late(&mut out, -7);
         push_float(&mut out, 3, 5, 0, 1.5);
         out
     }
@@ -280,6 +293,7 @@ mod tests {
             assert_eq!(mask.iter().map(|w| w.count_ones()).sum::<u32>(), count as u32);
             assert!(words.is_empty() || mask == words);
         }
+        assert!(matches!(e.try_next(), Ok(Some(Entry::Late { oldest: -7 }))));
         assert!(matches!(e.try_next(), Ok(Some(Entry::Float { slot: 3, time: 5, .. }))));
         assert!(matches!(e.try_next(), Ok(None)));
     }

@@ -10,6 +10,7 @@ use model::float_text::format_g;
 use model::{Labels, SeriesId, Timestamp};
 
 use crate::shard::Shard;
+use crate::shard::commons::{Bounds, Standing};
 use crate::shard::head::group::GROUP_SLOTS_MAX;
 use crate::shard::head::partial::{Newest, storable};
 use crate::shard::head::side::Refusal;
@@ -47,8 +48,15 @@ const BATCH_BYTES: usize = 64 << 10;
 /// small groups (2^19 groups of 4096 slots lie below [`FRESH`]).
 const TIDY_GROUPS_MAX: u32 = 1 << 18;
 
-/// Samples this far behind the shard's newest are refused, as Prometheus does: half its head's range.
-const BEHIND_MS_MAX: i64 = 3_600_000;
+/// What is told of a sample that is not plainly in order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Judged {
+    Refused(Fault),
+    /// Taken out of order.
+    Late {
+        time: Timestamp,
+    },
+}
 
 /// Why a sample is refused, and what it met.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,6 +98,8 @@ pub struct Batches {
     pub bytes: Vec<u8>,
     ends: Vec<usize>,
     named: Vec<(u32, f64)>,
+    /// From when on its samples may be out of order.
+    pub late: Option<Timestamp>,
 }
 
 impl Batches {
@@ -111,6 +121,9 @@ impl Batches {
         }
         if self.bytes.len() == self.ends.last().copied().unwrap_or(0) {
             record::begin(&mut self.bytes, source);
+            if let Some(oldest) = self.late {
+                record::push_late(&mut self.bytes, oldest);
+            }
         }
     }
 
@@ -225,35 +238,33 @@ impl Stream {
         shard: &Shard,
         samples: &[Given],
         fresh: &[(Labels, Timestamp)],
-        latest: Timestamp,
-        mut refuse: impl FnMut(Fault),
+        bounds: Bounds,
+        mut tell: impl FnMut(Judged),
     ) {
         let head = shard.head();
-        let bound = bound_of(shard);
         let (mut part, mut times): (u32, &[Timestamp]) = (u32::MAX, &[]);
         for g in samples {
-            let fault =
-                |refusal, newest| Fault { ordinal: g.ordinal, refusal, time: g.time, value: g.value, newest };
-            if g.time < bound || g.time > latest {
-                let refusal = if g.time < bound { Refusal::OutOfBounds } else { Refusal::TooFar };
-                refuse(fault(refusal, None));
+            let is_known = g.slot & FRESH == 0;
+            if is_known && g.slot / GROUP_SLOTS_MAX != part {
+                part = g.slot / GROUP_SLOTS_MAX;
+                times = head.slot_times(self.source, part);
+            }
+            let last = times.get((g.slot % GROUP_SLOTS_MAX) as usize).filter(|_| is_known);
+            let is_newer = last.is_some_and(|t| (Timestamp::MIN + 1..g.time).contains(t));
+            if is_newer && (bounds.oldest()..=bounds.latest).contains(&g.time) {
                 continue;
             }
-            let newest = if g.slot & FRESH != 0 {
-                self.series_of(shard, g.slot, fresh).and_then(|id| head.newest_of(id))
-            } else {
-                if g.slot / GROUP_SLOTS_MAX != part {
-                    part = g.slot / GROUP_SLOTS_MAX;
-                    times = head.slot_times(self.source, part);
-                }
-                let last = times.get((g.slot % GROUP_SLOTS_MAX) as usize);
-                if last.is_some_and(|t| (Timestamp::MIN + 1..g.time).contains(t)) {
-                    continue;
-                }
-                self.series_of(shard, g.slot, fresh).and_then(|id| head.newest_of(id))
-            };
-            if let Some(Err(refusal)) = newest.map(|n| n.judge(g.time, g.value)) {
-                refuse(fault(refusal, newest));
+            let newest = self.series_of(shard, g.slot, fresh).and_then(|id| head.newest_of(id));
+            match bounds.judge(newest, g.time, Some(g.value)) {
+                Ok(Standing::InOrder) => {}
+                Ok(Standing::Late) => tell(Judged::Late { time: g.time }),
+                Err(refusal) => tell(Judged::Refused(Fault {
+                    ordinal: g.ordinal,
+                    refusal,
+                    time: g.time,
+                    value: g.value,
+                    newest,
+                })),
             }
         }
     }
@@ -264,21 +275,19 @@ impl Stream {
         shard: &Shard,
         histograms: &[GivenHistogram],
         fresh: &[(Labels, Timestamp)],
-        latest: Timestamp,
-        mut refuse: impl FnMut(Fault),
+        bounds: Bounds,
+        mut tell: impl FnMut(Judged),
     ) {
-        let bound = bound_of(shard);
         for h in histograms {
             let newest = self.series_of(shard, h.slot, fresh).and_then(|id| shard.head().newest_of(id));
-            let refusal = match newest {
-                _ if h.time < bound => Refusal::OutOfBounds,
-                _ if h.time > latest => Refusal::TooFar,
-                Some(n) if h.time < n.time => Refusal::OutOfOrder,
-                Some(Newest { time, value: Some(_) }) if h.time == time => Refusal::Duplicate,
-                _ => continue,
-            };
-            let newest = None;
-            refuse(Fault { ordinal: h.ordinal, refusal, time: h.time, value: 0.0, newest });
+            match bounds.judge(newest, h.time, None) {
+                Ok(Standing::InOrder) => {}
+                Ok(Standing::Late) => tell(Judged::Late { time: h.time }),
+                Err(refusal) => {
+                    let (ordinal, time, newest) = (h.ordinal, h.time, None);
+                    tell(Judged::Refused(Fault { ordinal, refusal, time, value: 0.0, newest }));
+                }
+            }
         }
     }
 
@@ -296,6 +305,21 @@ impl Stream {
             return labels.unwrap_or_default();
         }
         shard.head().series_at(self.source, slot).map_or_else(|_| Labels::empty(), |id| shard.labels(id))
+    }
+
+    /// Drops samples that come behind a newer one of their series and are older than what may be late: in the order
+    /// given each would be refused when its turn came, but rows are written in the order of their times. Returns
+    /// how many it dropped.
+    pub fn drop_overtaken(samples: &mut Vec<Given>, late: Option<Timestamp>) -> usize {
+        let before = samples.len();
+        let mut newest: HashMap<u32, Timestamp> = HashMap::with_capacity(before);
+        samples.retain(|g| {
+            let newest = newest.entry(g.slot).or_insert(g.time);
+            let is_taken = g.time >= *newest || late.is_some_and(|oldest| g.time >= oldest);
+            *newest = g.time.max(*newest);
+            is_taken
+        });
+        before - samples.len()
     }
 
     /// Writes samples whose slots are all known as partial rows, one for each group and time. Sorts them where a
@@ -342,14 +366,10 @@ impl Stream {
     }
 }
 
-/// The oldest time that is taken.
-fn bound_of(shard: &Shard) -> Timestamp {
-    shard.head().max_time().map_or(Timestamp::MIN, |t| t.saturating_sub(BEHIND_MS_MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::commons::FUTURE_MS_MAX;
 
     fn labels(i: usize) -> Labels {
         Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
@@ -401,7 +421,11 @@ mod tests {
         let check = |g: Given, expect: Option<Refusal>| {
             let mut refused = None;
             let fresh = [(labels(1), 0), (labels(9), 0)];
-            stream.judge(&shard, &[g], &fresh, 9_000_000, |f| refused = Some(f.refusal));
+            let bounds = Bounds::new(5_000_000, 0, 9_000_000 - FUTURE_MS_MAX);
+            stream.judge(&shard, &[g], &fresh, bounds, |judged| match judged {
+                Judged::Refused(fault) => refused = Some(fault.refusal),
+                Judged::Late { .. } => panic!("nothing is taken late"),
+            });
             assert_eq!(refused, expect, "{g:?}");
         };
         check(given(slots[0], 5_000_001, 0.0), None);
@@ -413,6 +437,21 @@ mod tests {
         check(given(FRESH, 4_999_999, 0.0), Some(Refusal::OutOfOrder));
         check(given(FRESH | 1, 4_999_999, 0.0), None);
         assert_eq!(stream.labels(&shard, slots[1], &[]), labels(1));
+    }
+
+    #[test]
+    fn overtaken_samples_are_dropped_unless_they_may_be_late() {
+        let check = |late: Option<Timestamp>, expect: &[(u32, Timestamp)]| {
+            let mut samples: Vec<Given> = [(1, 10), (2, 5), (1, 7), (1, 3), (2, 5), (1, 10), (2, 9)]
+                .iter()
+                .map(|(slot, time)| given(*slot, *time, 0.0))
+                .collect();
+            let dropped = Stream::drop_overtaken(&mut samples, late);
+            let left: Vec<(u32, Timestamp)> = samples.iter().map(|g| (g.slot, g.time)).collect();
+            assert_eq!((left.as_slice(), dropped), (expect, 7 - expect.len()));
+        };
+        check(None, &[(1, 10), (2, 5), (2, 5), (1, 10), (2, 9)]);
+        check(Some(7), &[(1, 10), (2, 5), (1, 7), (2, 5), (1, 10), (2, 9)]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod api;
 mod differential;
 mod house;
 mod machine;
+mod out_of_order;
 mod parity;
 mod peers;
 mod recovery;

@@ -17,12 +17,13 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use model::{SeriesId, Timestamp};
 
+use crate::shard::commons::Standing;
 use crate::shard::record::{RowEntry, SourceId};
 use crate::shard::select::{Batch, BatchSeries, HistogramPoint, Selection};
 use group::{Columns, GROUP_SLOTS_MAX, Group, SEAL_ROWS};
 use partial::Taken;
 use row::{ABSENT, is_absent, repeats};
-use side::{Refusal, SideBuffer};
+use side::{Late, Refusal, SideBuffer};
 use window::Sealer;
 
 /// A place that holds samples of a series: a slot of a group.
@@ -50,6 +51,9 @@ pub struct Head {
     /// query, this costs nothing.
     scattered: Vec<u64>,
     mask: Vec<u64>,
+    /// Floats out of order of the batch that is being applied: they go to their side buffers together, so that many
+    /// of one series cost one move of what is there.
+    late: Vec<(SeriesId, Late)>,
     sealer: Sealer,
     columns: Columns,
     pub sealed_windows: u64,
@@ -70,6 +74,23 @@ pub enum Error {
 
 /// How many samples a batch holds at most: one turn of decoding stays near 100 us.
 const BATCH_SAMPLES_MAX: usize = 32 * 1024;
+
+/// Late samples whose room is kept from batch to batch.
+const LATE_KEPT_MAX: usize = 4096;
+
+/// What becomes of a sample that was refused as out of order.
+fn standing_of(
+    result: Result<(), Refusal>,
+    time: Timestamp,
+    late: Option<Timestamp>,
+) -> Result<Standing, Refusal> {
+    match (result, late) {
+        (Ok(()), _) => Ok(Standing::InOrder),
+        (Err(Refusal::OutOfOrder), Some(oldest)) if time >= oldest => Ok(Standing::Late),
+        (Err(Refusal::OutOfOrder), Some(_)) => Err(Refusal::TooOld),
+        (Err(refusal), _) => Err(refusal),
+    }
+}
 
 impl Head {
     pub fn min_time(&self) -> Option<Timestamp> {
@@ -220,8 +241,14 @@ impl Head {
         series.ok_or(Error::Undefined { source_id: source.0, slot })
     }
 
-    /// Appends a row. Says how many samples it held.
-    pub fn append_row(&mut self, source: SourceId, row: &RowEntry<'_>) -> Result<Taken, Error> {
+    /// Appends a row. Says how many samples it held. Samples of a partial row that are older than the newest of
+    /// their series are taken from `late` on, none where it is `None`.
+    pub fn append_row(
+        &mut self,
+        source: SourceId,
+        row: &RowEntry<'_>,
+        late: Option<Timestamp>,
+    ) -> Result<Taken, Error> {
         let undefined = |slot| Error::Undefined { source_id: source.0, slot };
         let id = *self.group_ids.get(&(source, row.base / GROUP_SLOTS_MAX)).ok_or(undefined(row.base))?;
         let group = &mut self.groups[id as usize];
@@ -235,7 +262,7 @@ impl Head {
             return Err(undefined(row.base + width as u32 - 1));
         }
         if row.is_partial {
-            return Ok(self.append_partial(id, row));
+            return Ok(self.append_partial(id, row, late));
         }
         group.append(row.time, false, mask.iter().copied(), row.values());
         let sample_count = group.present_count();
@@ -247,38 +274,80 @@ impl Head {
         Ok(Taken { sample_count, ..Taken::default() })
     }
 
-    /// Appends one float of a series outside its rows.
-    pub fn append_float(
+    /// Appends one float of a series outside its rows; out of order only from `late` on.
+    pub(in crate::shard) fn append_float(
         &mut self,
         source: SourceId,
         slot: u32,
-        time: Timestamp,
-        start: Timestamp,
-        value: f64,
-    ) -> Result<(), Error> {
+        sample: Late,
+        late: Option<Timestamp>,
+    ) -> Result<Standing, Error> {
         let id = self.series_at(source, slot)?;
+        let Late { time, start, value } = sample;
         self.mark_scattered(id);
-        self.side.entry(id).or_default().append_float(time, start, value)?;
+        let result = self.side.entry(id).or_default().append_float(time, start, value);
+        let standing = standing_of(result, time, late)?;
+        if standing == Standing::Late {
+            self.late.push((id, sample));
+        }
         self.appended_floats += 1;
         self.note_time(time);
-        Ok(())
+        Ok(standing)
     }
 
-    /// Appends one histogram of a series.
-    pub fn append_histogram(
+    /// Appends one histogram of a series; out of order only from `late` on.
+    pub(in crate::shard) fn append_histogram(
         &mut self,
         source: SourceId,
         slot: u32,
         point: HistogramPoint,
-    ) -> Result<(), Error> {
+        late: Option<Timestamp>,
+    ) -> Result<Standing, Error> {
         let id = self.series_at(source, slot)?;
         let time = point.time;
         self.mark_scattered(id);
-        self.side.entry(id).or_default().append_histogram(point)?;
+        let side = self.side.entry(id).or_default();
+        let result = match side.last_time() {
+            Some(last) if time < last => Err(Refusal::OutOfOrder),
+            _ => side.append_histogram(point.clone()),
+        };
+        let standing = standing_of(result, time, late)?;
+        if standing == Standing::Late {
+            if !side.insert_histogram(point) {
+                return Ok(Standing::InOrder);
+            }
+        } else {
+            self.note_beside(source, slot, time);
+        }
         self.appended_histograms += 1;
-        self.note_beside(source, slot, time);
         self.note_time(time);
-        Ok(())
+        Ok(standing)
+    }
+
+    /// Moves late floats to their side buffers; to be called before anything is read. Returns how many of them were
+    /// there already.
+    pub(in crate::shard) fn settle_late(&mut self) -> usize {
+        if self.late.is_empty() {
+            return 0;
+        }
+        let mut late = std::mem::take(&mut self.late);
+        // Stable: of two samples for one time the first one stays.
+        late.sort_by_key(|(id, l)| (*id, l.time));
+        let (mut run, mut went_in) = (Vec::new(), 0);
+        for same in late.chunk_by(|a, b| a.0 == b.0) {
+            run.clear();
+            run.extend(same.iter().map(|(_, l)| *l));
+            self.mark_scattered(same[0].0);
+            went_in += self.side.entry(same[0].0).or_default().merge_late(&mut run);
+        }
+        let same_again = late.len() - went_in;
+        self.appended_floats -= same_again as u64;
+        late.clear();
+        // The usual batch has few; a backfill's room is not kept.
+        if late.capacity() <= LATE_KEPT_MAX {
+            self.late = late;
+        }
+        same_again
     }
 
     /// Sorts selected series by where their samples lie.

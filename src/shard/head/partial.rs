@@ -2,13 +2,14 @@
 //!
 //! Nearly all are newer than anything their slots hold, and go in as they are. For the others each slot is looked
 //! at by itself, with Prometheus's rules: newer than the series goes in (into the row of its time while that is
-//! open, else beside the rows), the same again is taken silently, the rest is refused and counted.
+//! open, else beside the rows), the same again is taken silently, what is older goes beside where the batch allows
+//! it, the rest is refused and counted.
 
 use model::{NORMAL_NAN, SeriesId, Timestamp};
 
 use crate::shard::head::group::slots_of;
 use crate::shard::head::row::is_absent;
-use crate::shard::head::side::Refusal;
+use crate::shard::head::side::{Late, Refusal};
 use crate::shard::head::{Head, NOWHERE};
 use crate::shard::record::{RowEntry, SourceId};
 
@@ -17,7 +18,10 @@ use crate::shard::record::{RowEntry, SourceId};
 pub struct Taken {
     pub sample_count: usize,
     pub out_of_order: usize,
+    pub too_old: usize,
     pub duplicate: usize,
+    /// Taken out of order.
+    pub late: usize,
 }
 
 /// The newest sample of a series; no value where it is a histogram.
@@ -76,7 +80,12 @@ impl Head {
     }
 
     /// Appends a partial row whose mask names bound slots only (the caller checked) and lies in `self.mask`.
-    pub(super) fn append_partial(&mut self, group_id: u32, row: &RowEntry<'_>) -> Taken {
+    pub(super) fn append_partial(
+        &mut self,
+        group_id: u32,
+        row: &RowEntry<'_>,
+        late: Option<Timestamp>,
+    ) -> Taken {
         let mask = std::mem::take(&mut self.mask);
         let group = &mut self.groups[group_id as usize];
         // Before a new row, not behind it: the last row stays open for what else has its time.
@@ -88,7 +97,7 @@ impl Head {
             group.note_times(row.time, &mask);
             Taken { sample_count: row.value_count(), ..Taken::default() }
         } else {
-            self.append_slot_by_slot(group_id, row, &mask)
+            self.append_slot_by_slot(group_id, row, &mask, late)
         };
         self.mask = mask;
         if taken.sample_count > 0 {
@@ -98,7 +107,13 @@ impl Head {
         taken
     }
 
-    fn append_slot_by_slot(&mut self, group_id: u32, row: &RowEntry<'_>, mask: &[u64]) -> Taken {
+    fn append_slot_by_slot(
+        &mut self,
+        group_id: u32,
+        row: &RowEntry<'_>,
+        mask: &[u64],
+        late: Option<Timestamp>,
+    ) -> Taken {
         let mut taken = Taken::default();
         let mut named: Vec<(u32, u64)> = Vec::with_capacity(row.value_count());
         let group = &self.groups[group_id as usize];
@@ -120,10 +135,15 @@ impl Head {
                 }
                 Ok(false) => {}
                 Err(Refusal::Duplicate) => taken.duplicate += 1,
+                Err(Refusal::OutOfOrder) if late.is_some_and(|oldest| row.time >= oldest) => {
+                    self.late.push((id, Late { time: row.time, start: 0, value }));
+                    taken.late += 1;
+                }
+                Err(Refusal::OutOfOrder) if late.is_some() => taken.too_old += 1,
                 Err(_) => taken.out_of_order += 1,
             }
         }
-        taken.sample_count += named.len();
+        taken.sample_count += named.len() + taken.late;
         self.write_named(group_id, row.time, is_new, &named);
         taken
     }
