@@ -65,6 +65,31 @@ pub fn decode(key: &[u8], kind: MetricKind) -> Result<SampleLabels<'_>, KeyError
     Ok(out)
 }
 
+/// Reads what stands between the braces of an exemplar; Prometheus leaves escapes in values as they are.
+pub fn exemplar_labels(raw: &[u8]) -> Result<SampleLabels<'_>, KeyError> {
+    let mut out = SampleLabels::new();
+    let not_labels = || KeyError::NotASeries(go_quoted(raw));
+    let plain = |b| std::str::from_utf8(b).map(Cow::Borrowed).map_err(|_| not_labels());
+    let mut at = 0;
+    loop {
+        at = skip(raw, at, |c| c == b',');
+        let (name, end) = match raw.get(at) {
+            None => return Ok(out),
+            Some(b'"') => inside_quotes(raw, at).ok_or_else(not_labels)?,
+            Some(_) => {
+                let end = skip(raw, at, is_name);
+                (&raw[at..end], end)
+            }
+        };
+        if raw.get(end) != Some(&b'=') {
+            return Err(not_labels());
+        }
+        let (value, end) = inside_quotes(raw, end + 1).ok_or_else(not_labels)?;
+        out.push((plain(name)?, plain(value)?));
+        at = end;
+    }
+}
+
 /// The brace that opens the labels: a metric name before it has none.
 fn brace_of(key: &[u8]) -> Option<usize> {
     memchr::memchr(b'{', key)

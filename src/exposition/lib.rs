@@ -11,18 +11,24 @@ pub mod text; // a page, event by event
 pub mod encode; // events as bytes
 pub mod key; // the raw text of a series to its labels
 pub mod keys; // which slot has which key
+pub mod lines; // either of them
 pub mod number; // values as Go reads them
+pub mod openmetrics; // the same of the stricter form
 pub mod page; // the next page by its common runs with the last one
 pub mod remote_histogram; // a native histogram on the wire of remote write
 pub mod remote_write; // requests of remote write, series by series
 pub mod scan; // where two pages part
+mod token; // what lexers give
 
+#[cfg(test)]
+mod golden_tests;
 #[cfg(test)]
 mod page_oracle;
 
 pub use key::{KeyError, SampleLabels};
+pub use lines::{Lines, Syntax};
 pub use page::{Changes, PageCache, PageReader};
-pub use text::{Event, MetricKind, Parser, Sample};
+pub use text::{Event, Exemplar, MetricKind, Parser, Sample};
 
 /// Why a page was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

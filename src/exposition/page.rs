@@ -12,9 +12,10 @@ use std::ops::Range;
 
 use crate::Error;
 use crate::keys::{KeyTable, key_hash};
+use crate::lines::{Lines, Syntax};
 use crate::number;
 use crate::scan::{self, Mismatch};
-use crate::text::{Event, MetricKind, Parser, Sample, is_blank};
+use crate::text::{Event, Exemplar, MetricKind, Sample, is_blank};
 
 /// Offsets are `u32`, and a line is at least four bytes: with 1 GiB there are at most 2^28 lines, and slots (live,
 /// resting and free ones, each at most as many as a page has had lines) stay below 2^30, which leaves two bits.
@@ -67,6 +68,7 @@ impl Line {
 /// What a target's last page was. Holds no keys: they are in the page.
 #[derive(Debug, Default)]
 pub struct PageCache {
+    syntax: Syntax,
     page: Vec<u8>,
     lines: Vec<Line>,
     /// Slots that were reported vanished at least one whole page ago.
@@ -117,6 +119,18 @@ pub struct Stamped {
     pub timestamp: i64,
 }
 
+/// An exemplar of a line that differs from the last page's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundExemplar {
+    pub slot: u32,
+    /// Of its labels in [`PageCache::page`]; see [`crate::key::exemplar_labels`].
+    pub labels: Range<u32>,
+    pub value: f64,
+    pub timestamp: Option<i64>,
+    /// The timestamp of its sample's line.
+    pub sample_timestamp: Option<i64>,
+}
+
 /// A series that this page does not have any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vanished {
@@ -135,6 +149,8 @@ pub struct Changes {
     pub vanished: Vec<Vanished>,
     /// Series that left the row because their line has an explicit timestamp now.
     pub left_row: Vec<u32>,
+    /// In the order of the page.
+    pub exemplars: Vec<FoundExemplar>,
     /// Sample lines, repeated ones included.
     pub samples: u32,
     /// Lines whose series was on the page before: dropped.
@@ -150,6 +166,7 @@ impl Changes {
         self.appeared.clear();
         self.vanished.clear();
         self.left_row.clear();
+        self.exemplars.clear();
         self.metadata_changed = false;
     }
 }
@@ -246,6 +263,15 @@ impl PageCache {
         Self::default()
     }
 
+    /// For pages of this form, and no others.
+    pub fn of(syntax: Syntax) -> Self {
+        PageCache { syntax, ..Self::default() }
+    }
+
+    pub fn syntax(&self) -> Syntax {
+        self.syntax
+    }
+
     /// The page that was read last.
     pub fn page(&self) -> &[u8] {
         &self.page
@@ -254,6 +280,11 @@ impl PageCache {
     /// One more than the highest slot ever given.
     pub fn slot_count(&self) -> u32 {
         self.slot_count
+    }
+
+    /// A stretch of the page.
+    pub fn text(&self, range: &Range<u32>) -> &[u8] {
+        &self.page[range.start as usize..range.end as usize]
     }
 
     /// Sample lines of the page.
@@ -272,7 +303,7 @@ impl PageCache {
         self.lines.iter().filter_map(move |l| {
             let value_at = at + l.skip as usize + l.key as usize;
             at += l.len();
-            l.is_plain().then(|| (l.slot(), value_of(&self.page, value_at).0))
+            l.is_plain().then(|| (l.slot(), value_of(self.syntax, &self.page, value_at).0))
         })
     }
 
@@ -283,7 +314,7 @@ impl PageCache {
         self.lines.iter().filter_map(move |l| {
             let start = at + l.skip as usize;
             if l.skip > 0 {
-                kind = last_kind(&self.page, at..start).unwrap_or(kind);
+                kind = last_kind(self.syntax, &self.page, at..start).unwrap_or(kind);
             }
             at += l.len();
             let key = key_of(&self.page, start, l.key);
@@ -298,7 +329,7 @@ impl PageCache {
         self.lines.iter().filter_map(move |l| {
             let value_at = at + l.skip as usize + l.key as usize;
             at += l.len();
-            let (value, timestamp) = value_of(&self.page, value_at);
+            let (value, timestamp) = value_of(self.syntax, &self.page, value_at);
             l.is_stamped().then_some(Stamped { slot: l.slot(), value, timestamp: timestamp.unwrap_or(0) })
         })
     }
@@ -313,7 +344,7 @@ impl PageCache {
         });
         let tail = self.lines.iter().map(|l| l.len()).sum::<usize>().min(self.page.len())..self.page.len();
         gaps.chain([tail])
-            .flat_map(move |gap| comments(&self.page, gap))
+            .flat_map(move |gap| comments(self.syntax, &self.page, gap))
             .filter(|e| !matches!(e, Event::Comment(_)))
     }
 
@@ -327,8 +358,8 @@ impl PageCache {
 }
 
 /// The comments of a stretch of a page that was accepted.
-fn comments(page: &[u8], gap: Range<usize>) -> impl Iterator<Item = Event<'_>> {
-    let mut parser = Parser::resume(page, gap.start, MetricKind::Unknown);
+fn comments(syntax: Syntax, page: &[u8], gap: Range<usize>) -> impl Iterator<Item = Event<'_>> {
+    let mut parser = Lines::resume(syntax, page, gap.start, MetricKind::Unknown);
     std::iter::from_fn(move || {
         if parser.position() >= gap.end {
             return None;
@@ -342,14 +373,14 @@ fn comments(page: &[u8], gap: Range<usize>) -> impl Iterator<Item = Event<'_>> {
 }
 
 /// The kind of the last TYPE line of a stretch.
-fn last_kind(page: &[u8], gap: Range<usize>) -> Option<MetricKind> {
-    let kinds =
-        comments(page, gap).filter_map(|e| if let Event::Type { kind, .. } = e { Some(kind) } else { None });
+fn last_kind(syntax: Syntax, page: &[u8], gap: Range<usize>) -> Option<MetricKind> {
+    let kinds = comments(syntax, page, gap)
+        .filter_map(|e| if let Event::Type { kind, .. } = e { Some(kind) } else { None });
     kinds.last()
 }
 
 /// Value and timestamp of a line that was accepted.
-fn value_of(page: &[u8], value_at: usize) -> (f64, Option<i64>) {
+fn value_of(syntax: Syntax, page: &[u8], value_at: usize) -> (f64, Option<i64>) {
     if let Some((value, end)) = number::leading(page, value_at)
         && matches!(page.get(end), None | Some(b'\n'))
     {
@@ -362,7 +393,11 @@ fn value_of(page: &[u8], value_at: usize) -> (f64, Option<i64>) {
     let value = number::parse_value(&page[value_at..value_end]).unwrap_or(model::NORMAL_NAN);
     let stamp_at = value_end + page[value_end..].iter().take_while(|c| is_blank(**c)).count();
     let stamp = &page[stamp_at..end(stamp_at)];
-    let timestamp = (!stamp.is_empty()).then(|| number::parse_timestamp(stamp).ok()).flatten();
+    let timestamp = match syntax {
+        _ if stamp.is_empty() || stamp.starts_with(b"#") => None,
+        Syntax::Text => number::parse_timestamp(stamp).ok(),
+        Syntax::OpenMetrics => number::parse_value(stamp).ok().map(|s| (s * 1000.0) as i64),
+    };
     (value, timestamp)
 }
 
@@ -431,6 +466,13 @@ impl Walk {
                 break;
             }
             if place.at_new >= place.new.len() {
+                if cache.syntax == Syntax::OpenMetrics {
+                    // Its last line is `# EOF`.
+                    let mut parser =
+                        Lines::resume(cache.syntax, place.new, place.new.len(), MetricKind::Unknown);
+                    self.samples_so_far = place.line as u32;
+                    parser.next_event()?;
+                }
                 break;
             }
             if self.change_value(cache, place) {
@@ -502,7 +544,7 @@ impl Walk {
         let boundary = place.at_new;
         self.samples_so_far = if self.is_rebuilding { self.next.len() } else { place.line } as u32;
         let same_to = boundary + (place.same_to - place.at_old);
-        let mut parser = Parser::resume(place.new, boundary, MetricKind::Unknown);
+        let mut parser = Lines::resume(cache.syntax, place.new, boundary, MetricKind::Unknown);
         let mut kind = None;
         loop {
             let event = parser.next_event()?;
@@ -511,7 +553,7 @@ impl Walk {
                     // What lies behind a NUL is not held: it would not be compared as lines.
                     self.changes.metadata_changed |= place.at_old < place.old.len();
                     place.at_new = place.new.len();
-                    return Ok(Some(parser.event_start().min(place.new.len())));
+                    return Ok(Some(parser.held_end().min(place.new.len())));
                 }
                 Some(Event::Sample(sample)) => {
                     self.place_sample(cache, place, sample, kind);
@@ -519,7 +561,7 @@ impl Walk {
                     return Ok(None);
                 }
                 Some(Event::Type { kind: k, .. }) => kind = Some(k),
-                Some(Event::Help { .. } | Event::Comment(_)) => {}
+                Some(Event::Help { .. } | Event::Unit { .. } | Event::Comment(_)) => {}
             }
             self.changes.metadata_changed |= parser.position() > same_to;
         }
@@ -560,6 +602,11 @@ impl Walk {
         {
             self.kind_at = (self.next.len(), kind);
         }
+        if let Some(exemplar) = s.exemplar
+            && fresh.slot & REPEATED == 0
+        {
+            self.note_exemplar(place, fresh.slot(), exemplar, s.timestamp);
+        }
         match s.timestamp {
             Some(timestamp) => {
                 self.changes.stamped.push(Stamped { slot: fresh.slot(), value: s.value, timestamp });
@@ -567,6 +614,20 @@ impl Walk {
             None if fresh.slot & REPEATED == 0 => self.changes.changed.push((fresh.slot(), s.value)),
             None => {}
         }
+    }
+
+    #[cold]
+    fn note_exemplar(
+        &mut self,
+        place: &Place<'_>,
+        slot: u32,
+        x: Exemplar<'_>,
+        sample_timestamp: Option<i64>,
+    ) {
+        let from = (x.labels.as_ptr() as usize - place.new.as_ptr() as usize) as u32;
+        let labels = from..from + x.labels.len() as u32;
+        let (value, timestamp) = (x.value, x.timestamp);
+        self.changes.exemplars.push(FoundExemplar { slot, labels, value, timestamp, sample_timestamp });
     }
 
     /// From here on the new table is written beside the old one, which is what it was before this page.
@@ -643,7 +704,7 @@ impl Walk {
             lookup.line_of.resize(slot as usize + 1, NO_LINE);
         }
         lookup.line_of[slot as usize] = APPEARED | self.changes.appeared.len() as u32;
-        let kind = kind.unwrap_or_else(|| self.kind_here(place.new, place.at_new));
+        let kind = kind.unwrap_or_else(|| self.kind_here(cache.syntax, place.new, place.at_new));
         let key = s.start as u32..(s.start + s.key.len()) as u32;
         self.changes.appeared.push(Appeared { slot, key, kind });
         slot
@@ -673,13 +734,13 @@ impl Walk {
 
     /// The kind of the last TYPE line before `at`, the end of the new table's last line: sought backwards in the
     /// gaps between samples, up to where it was known last.
-    fn kind_here(&mut self, page: &[u8], at: usize) -> MetricKind {
+    fn kind_here(&mut self, syntax: Syntax, page: &[u8], at: usize) -> MetricKind {
         let (known, mut kind) = self.kind_at;
         let mut end = at;
         for line in self.next[known..].iter().rev() {
             let start = end - line.len();
             if line.skip > 0
-                && let Some(found) = last_kind(page, start..start + line.skip as usize)
+                && let Some(found) = last_kind(syntax, page, start..start + line.skip as usize)
             {
                 kind = found;
                 break;
@@ -730,7 +791,7 @@ impl Walk {
         cache.repeated = self.mark_present();
         self.find_vanished(cache);
         if cache.repeated > 0 || had_repeated {
-            self.tell_all(page);
+            self.tell_all(cache.syntax, page);
         }
         let mut table = cache.table.take();
         if let Some(lookup) = table.as_mut() {
@@ -797,14 +858,14 @@ impl Walk {
     }
 
     /// Which of several lines of one series counts may have changed without any text changing: tell every value.
-    fn tell_all(&mut self, page: &[u8]) {
+    fn tell_all(&mut self, syntax: Syntax, page: &[u8]) {
         self.changes.changed.clear();
         let mut at = 0;
         for line in &self.next {
             let value_at = at + line.skip as usize + line.key as usize;
             at += line.len();
             if line.is_plain() {
-                self.changes.changed.push((line.slot(), value_of(page, value_at).0));
+                self.changes.changed.push((line.slot(), value_of(syntax, page, value_at).0));
             }
         }
     }

@@ -8,6 +8,7 @@ use model::quote::{push_quoted_bytes, quoted};
 
 use crate::Error;
 use crate::number::{self, NumberError};
+use crate::token::Token;
 
 /// What a family is, as its `# TYPE` line says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -62,6 +63,11 @@ pub enum Event<'a> {
         name: &'a [u8],
         kind: MetricKind,
     },
+    /// Only OpenMetrics has these.
+    Unit {
+        name: &'a [u8],
+        unit: &'a [u8],
+    },
     Comment(&'a [u8]),
     Sample(Sample<'a>),
 }
@@ -79,6 +85,17 @@ pub struct Sample<'a> {
     pub start: usize,
     pub value_at: usize,
     pub end: usize,
+    /// Only OpenMetrics has these.
+    pub exemplar: Option<Exemplar<'a>>,
+}
+
+/// An observation that stands for others, with labels of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Exemplar<'a> {
+    /// What stands between the braces: see [`crate::key::exemplar_labels`].
+    pub labels: &'a [u8],
+    pub value: f64,
+    pub timestamp: Option<i64>,
 }
 
 /// `help` with `\\` and `\n` read.
@@ -109,53 +126,6 @@ enum State {
     LabelValue,
     Value,
     Timestamp,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token {
-    Invalid,
-    Eof,
-    Linebreak,
-    Whitespace,
-    Help,
-    Type,
-    Text,
-    Comment,
-    MetricName,
-    Quoted,
-    BraceOpen,
-    BraceClose,
-    LabelName,
-    LabelValue,
-    Comma,
-    Equal,
-    Timestamp,
-    Value,
-}
-
-impl Token {
-    fn name(self) -> &'static str {
-        match self {
-            Token::Invalid => "INVALID",
-            Token::Eof => "EOF",
-            Token::Linebreak => "LINEBREAK",
-            Token::Whitespace => "WHITESPACE",
-            Token::Help => "HELP",
-            Token::Type => "TYPE",
-            Token::Text => "TEXT",
-            Token::Comment => "COMMENT",
-            Token::MetricName => "MNAME",
-            Token::Quoted => "QSTRING",
-            Token::BraceOpen => "BOPEN",
-            Token::BraceClose => "BCLOSE",
-            Token::LabelName => "LNAME",
-            Token::LabelValue => "LVALUE",
-            Token::Comma => "COMMA",
-            Token::Equal => "EQUAL",
-            Token::Timestamp => "TIMESTAMP",
-            Token::Value => "VALUE",
-        }
-    }
 }
 
 /// Reads a page event by event; after an error or the end it is done.
@@ -327,7 +297,7 @@ impl<'a> Parser<'a> {
         }
         let start = self.line;
         let key = &self.page[start..key_end];
-        Ok(Event::Sample(Sample { key, value, timestamp, kind: self.kind, start, value_at, end: self.token }))
+        Ok(Event::Sample(Sample { key, value, timestamp, kind: self.kind, start, value_at, end: self.token, exemplar: None }))
     }
 
     fn expect(&mut self, want: Token, otherwise: &str) -> Result<(), Error> {
@@ -573,7 +543,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn malformed(before: &str, quoted: &[u8], after: &str) -> Error {
+pub(crate) fn malformed(before: &str, quoted: &[u8], after: &str) -> Error {
     let mut out = before.to_owned();
     push_quoted_bytes(&mut out, quoted);
     out.push_str(after);
@@ -638,7 +608,7 @@ fn skip_class(page: &[u8], mut at: usize, class: u8) -> usize {
 
 /// A line of the usual shape without blanks, escapes or a timestamp; `None` says nothing about validity.
 #[inline]
-fn plain_sample(page: &[u8], start: usize, kind: MetricKind) -> Option<Sample<'_>> {
+pub(crate) fn plain_sample(page: &[u8], start: usize, kind: MetricKind) -> Option<Sample<'_>> {
     if !is_name_start(*page.get(start)?) {
         return None;
     }
@@ -654,7 +624,7 @@ fn plain_sample(page: &[u8], start: usize, kind: MetricKind) -> Option<Sample<'_
     if !matches!(page.get(end), None | Some(b'\n')) {
         return None;
     }
-    Some(Sample { key: &page[start..at], value, timestamp: None, kind, start, value_at, end })
+    Some(Sample { key: &page[start..at], value, timestamp: None, kind, start, value_at, end, exemplar: None })
 }
 
 /// From behind `{` to behind `}`.
@@ -703,6 +673,7 @@ mod tests {
                             format!("help {} \"{}\"", text(name), unescape_help(t))
                         }
                         Event::Type { name, kind } => format!("type {} {}", text(name), kind.as_str()),
+                        Event::Unit { name, unit } => format!("unit {} {}", text(name), text(unit)),
                         Event::Comment(t) => format!("comment {}", text(t)),
                         Event::Sample(s) => match s.timestamp {
                             None => format!("[{}] {}", text(s.key), s.value),
