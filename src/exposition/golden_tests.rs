@@ -1,7 +1,9 @@
 //! Pages that Prometheus was asked about, with its answers: `tests/exposition/*.txt`.
 
+use crate::flat::FlatPage;
 use crate::lines::{Lines, Syntax};
 use crate::page::{PageCache, PageReader};
+use crate::{gather, nhcb};
 
 /// A JSON string whose characters are bytes.
 fn unescaped(line: &str) -> Vec<u8> {
@@ -53,6 +55,40 @@ fn read(syntax: Syntax, before: &[u8], page: &[u8]) -> String {
         Ok(_) => "ok".to_owned(),
         Err(e) => e.to_string(),
     }
+}
+
+#[test]
+fn text_pages_are_judged_as_prometheus_judges_them() {
+    let cases = cases(include_str!("../../tests/exposition/text.txt"));
+    assert!(cases.len() > 100, "{}", cases.len());
+    for (page, expect) in cases {
+        let shown = String::from_utf8_lossy(&page).into_owned();
+        assert_eq!(told(Syntax::Text, &page), expect, "{shown:?}");
+        for before in ["", "a 1\n", "foo 1 2\na 1"] {
+            assert_eq!(read(Syntax::Text, before.as_bytes(), &page), expect, "{shown:?} after {before:?}");
+        }
+    }
+}
+
+/// A page of many families, where the files are at hand: lines with and without metadata, and in OpenMetrics.
+#[test]
+fn pages_of_all_types_are_read_whole() {
+    let root = std::env::var("SYSTOLE_SHARED")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").to_owned());
+    let page = |name: &str| std::fs::read(format!("{root}/data/textparse/{name}")).ok();
+    let check = |name: &str, syntax: Syntax, samples: usize, histograms: usize| {
+        let Some(page) = page(name) else { return println!("skipped: no {name} beside the project") };
+        let mut flat = FlatPage::default();
+        gather::read(syntax, &page, &mut flat).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let lines = page.split(|b| *b == b'\n').filter(|l| !l.is_empty() && l[0] != b'#').count();
+        assert_eq!((flat.samples.len(), lines), (samples, samples), "{name}");
+        nhcb::convert(&mut flat, false);
+        assert_eq!(flat.histograms.len(), histograms, "{name}");
+    };
+    check("alltypes.237mfs.prom.txt", Syntax::Text, 1857, 105);
+    check("alltypes.237mfs.nometa.prom.txt", Syntax::Text, 1857, 0);
+    check("alltypes.5mfs.om.txt", Syntax::OpenMetrics, 53, 1);
+    check("1histogram.om.txt", Syntax::OpenMetrics, 42, 3);
 }
 
 #[test]

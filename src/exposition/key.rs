@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use model::labels::METRIC_NAME;
 use model::quote::push_quoted_bytes;
 
+use crate::flat;
 use crate::number;
 use crate::text::{MetricKind, is_blank, is_name};
 
@@ -23,8 +24,11 @@ pub enum KeyError {
 
 /// Reads `key` as [`crate::Sample::key`] gave it; `kind` is that of the sample.
 pub fn decode(key: &[u8], kind: MetricKind) -> Result<SampleLabels<'_>, KeyError> {
-    let mut out = SampleLabels::with_capacity(8);
     let not_a_series = || KeyError::NotASeries(go_quoted(key));
+    if let Some(parts) = flat::parts(key) {
+        return flat::labels_of(parts, true).ok_or_else(not_a_series);
+    }
+    let mut out = SampleLabels::with_capacity(8);
     let brace = match brace_of(key) {
         Some(at) => at,
         None => {
@@ -69,6 +73,9 @@ pub fn decode(key: &[u8], kind: MetricKind) -> Result<SampleLabels<'_>, KeyError
 pub fn exemplar_labels(raw: &[u8]) -> Result<SampleLabels<'_>, KeyError> {
     let mut out = SampleLabels::new();
     let not_labels = || KeyError::NotASeries(go_quoted(raw));
+    if let Some(parts) = flat::parts(raw) {
+        return flat::labels_of(parts, false).ok_or_else(not_labels);
+    }
     let plain = |b| std::str::from_utf8(b).map(Cow::Borrowed).map_err(|_| not_labels());
     let mut at = 0;
     loop {

@@ -9,12 +9,18 @@
 #[rustfmt::skip]
 pub mod text; // a page, event by event
 pub mod encode; // events as bytes
+pub mod flat; // a page as a list, and what of it changed
+pub mod gather; // lines as such a list
+pub mod held; // the last page, whichever form it has
+pub mod histogram_message; // a native histogram for the log
 pub mod key; // the raw text of a series to its labels
 pub mod keys; // which slot has which key
 pub mod lines; // either of them
+pub mod nhcb; // classic histograms of it as native ones
 pub mod number; // values as Go reads them
 pub mod openmetrics; // the same of the stricter form
 pub mod page; // the next page by its common runs with the last one
+pub mod protobuf; // delimited families of protobuf
 pub mod remote_histogram; // a native histogram on the wire of remote write
 pub mod remote_write; // requests of remote write, series by series
 pub mod scan; // where two pages part
@@ -25,6 +31,8 @@ mod golden_tests;
 #[cfg(test)]
 mod page_oracle;
 
+pub use flat::{FlatCache, FlatPage, FlatReader};
+pub use held::Held;
 pub use key::{KeyError, SampleLabels};
 pub use lines::{Lines, Syntax};
 pub use page::{Changes, PageCache, PageReader};

@@ -561,7 +561,7 @@ mod tests {
 
         /// The quick way and the lexer tell the same story wherever the quick way speaks.
         #[test]
-        fn any_lines_end_in_events_or_an_error(
+        fn the_quick_way_agrees_with_the_lexer(
             page in "((a|b:|x_total)(\\{(a=\"b\"|,|\"u\"|c=\"\\\\n\"){0,3}\\})?( 1| NaN| 2.5| #| # \\{(a=\"b\")?\\} 1){0,3}\n|# (HELP|TYPE|UNIT) a_b (b|counter|)\n){0,5}(# EOF\n)?"
         ) {
             let quick = all(page.as_bytes());
@@ -574,7 +574,8 @@ mod tests {
                     Err(e) => break Err(e),
                 }
             };
-            prop_assert_eq!(quick, result);
+            // As text, in which one NaN is like the other.
+            prop_assert_eq!(format!("{quick:?}"), format!("{result:?}"));
         }
     }
 }

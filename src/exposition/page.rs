@@ -11,6 +11,7 @@
 use std::ops::Range;
 
 use crate::Error;
+use crate::flat::{FoundHistogram, NO_FAMILY};
 use crate::keys::{KeyTable, key_hash};
 use crate::lines::{Lines, Syntax};
 use crate::number;
@@ -99,6 +100,8 @@ pub struct Appeared {
     /// Of its key in [`PageCache::page`]; see [`crate::key::decode`].
     pub key: Range<u32>,
     pub kind: MetricKind,
+    /// Among the page's families, where it has a list of them.
+    pub family: u32,
 }
 
 /// A line of the page that is held.
@@ -109,6 +112,8 @@ pub struct SeriesLine<'a> {
     pub key: &'a [u8],
     pub kind: MetricKind,
     pub is_stamped: bool,
+    /// Among the page's families, where it has a list of them.
+    pub family: u32,
 }
 
 /// A sample with a timestamp of its own.
@@ -151,6 +156,10 @@ pub struct Changes {
     pub left_row: Vec<u32>,
     /// In the order of the page.
     pub exemplars: Vec<FoundExemplar>,
+    /// All of the page: they take no part in a row. Only flat pages have these.
+    pub histograms: Vec<FoundHistogram>,
+    /// Slot, start of its counter, and the sample's own timestamp. Only flat pages have these.
+    pub starts: Vec<(u32, i64, Option<i64>)>,
     /// Sample lines, repeated ones included.
     pub samples: u32,
     /// Lines whose series was on the page before: dropped.
@@ -160,8 +169,10 @@ pub struct Changes {
 }
 
 impl Changes {
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.changed.clear();
+        self.histograms.clear();
+        self.starts.clear();
         self.stamped.clear();
         self.appeared.clear();
         self.vanished.clear();
@@ -318,7 +329,8 @@ impl PageCache {
             }
             at += l.len();
             let key = key_of(&self.page, start, l.key);
-            let line = SeriesLine { slot: l.slot(), key, kind, is_stamped: l.is_stamped() };
+            let (slot, is_stamped) = (l.slot(), l.is_stamped());
+            let line = SeriesLine { slot, key, kind, is_stamped, family: NO_FAMILY };
             (l.slot & REPEATED == 0).then_some(line)
         })
     }
@@ -470,7 +482,8 @@ impl Walk {
                     // Its last line is `# EOF`.
                     let mut parser =
                         Lines::resume(cache.syntax, place.new, place.new.len(), MetricKind::Unknown);
-                    self.samples_so_far = place.line as u32;
+                    self.samples_so_far =
+                        if self.is_rebuilding { self.next.len() } else { place.line } as u32;
                     parser.next_event()?;
                 }
                 break;
@@ -515,6 +528,9 @@ impl Walk {
         }
         let value_at = place.at_new + key;
         let Some((value, end)) = value_in_place(place.new, value_at) else { return false };
+        if end == place.new.len() && cache.syntax == Syntax::OpenMetrics {
+            return false;
+        }
         if line.slot & REPEATED == 0 {
             self.changes.changed.push((line.slot, value));
         }
@@ -706,7 +722,7 @@ impl Walk {
         lookup.line_of[slot as usize] = APPEARED | self.changes.appeared.len() as u32;
         let kind = kind.unwrap_or_else(|| self.kind_here(cache.syntax, place.new, place.at_new));
         let key = s.start as u32..(s.start + s.key.len()) as u32;
-        self.changes.appeared.push(Appeared { slot, key, kind });
+        self.changes.appeared.push(Appeared { slot, key, kind, family: NO_FAMILY });
         slot
     }
 

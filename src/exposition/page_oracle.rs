@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use crate::page::{PageCache, PageReader};
 use crate::scan;
-use crate::text::{Event, MetricKind, Parser};
-use crate::{Error, key};
+use crate::text::{Event, MetricKind};
+use crate::{Error, Lines, Syntax, key};
 
 /// What a page says, the slow way.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,8 +21,8 @@ struct Told {
     repeated: u32,
 }
 
-fn tell(page: &[u8]) -> Result<Told, Error> {
-    let mut parser = Parser::new(page);
+fn tell(syntax: Syntax, page: &[u8]) -> Result<Told, Error> {
+    let mut parser = Lines::new(syntax, page);
     let mut told = Told::default();
     while let Some(event) = parser.next_event()? {
         let s = match event {
@@ -47,8 +47,8 @@ fn tell(page: &[u8]) -> Result<Told, Error> {
     Ok(told)
 }
 
-fn samples_before_error(page: &[u8]) -> u32 {
-    let mut parser = Parser::new(page);
+fn samples_before_error(syntax: Syntax, page: &[u8]) -> u32 {
+    let mut parser = Lines::new(syntax, page);
     let mut n = 0;
     while let Ok(Some(event)) = parser.next_event() {
         n += u32::from(matches!(event, Event::Sample(_)));
@@ -68,8 +68,12 @@ struct Follower {
 
 impl Follower {
     fn new(mismatch: scan::Mismatch) -> Self {
+        Self::of(Syntax::Text, mismatch)
+    }
+
+    fn of(syntax: Syntax, mismatch: scan::Mismatch) -> Self {
         Follower {
-            cache: PageCache::new(),
+            cache: PageCache::of(syntax),
             reader: PageReader::with_mismatch(mismatch),
             names: vec![],
             row: vec![],
@@ -81,7 +85,7 @@ impl Follower {
     fn read(&mut self, page: &[u8]) {
         let mut bytes = page.to_vec();
         bytes.shrink_to_fit();
-        match tell(page) {
+        match tell(self.cache.syntax(), page) {
             Ok(told) => {
                 self.reader.read(&mut self.cache, &mut bytes).unwrap();
                 self.follow(&told);
@@ -91,7 +95,7 @@ impl Follower {
             Err(e) => {
                 assert_eq!(self.reader.read(&mut self.cache, &mut bytes).map(|_| ()), Err(e));
                 assert_eq!(bytes, page, "a refused page is handed back");
-                assert_eq!(self.reader.changes().samples, samples_before_error(page));
+                assert_eq!(self.reader.changes().samples, samples_before_error(self.cache.syntax(), page));
                 self.compare(&self.last);
             }
         }
@@ -283,6 +287,20 @@ fn page_line() -> impl Strategy<Value = String> {
     ]
 }
 
+/// The same of OpenMetrics.
+fn openmetrics_line() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => ("[a-d]", "[0-9]{1,3}").prop_map(|(n, v)| format!("{n} {v}\n")),
+        8 => ("[ab]", "[a-c]", "[0-9]{1,4}").prop_map(|(n, l, v)| format!("{n}{{l=\"{l}\"}} {v}\n")),
+        4 => ("[ab]", "[0-9]{1,2}", "[a-c]").prop_map(|(n, v, l)| format!("{n} {v} # {{t=\"{l}\"}} 0.5\n")),
+        2 => ("[a-c]", "[0-9]", "[0-9]{1,2}").prop_map(|(n, v, t)| format!("{n} {v} {t}.5\n")),
+        2 => ("[a-c]", "counter|gauge|histogram").prop_map(|(n, k)| format!("# TYPE {n} {k}\n")),
+        2 => ("[a-c]", "[xy ]{0,3}").prop_map(|(n, k)| format!("# HELP {n} {k}\n")),
+        1 => Just("{\"q\"} -Inf\n".to_owned()),
+        1 => Just("a 1 5 # {} 2 7\n".to_owned()),
+    ]
+}
+
 #[derive(Clone, Debug)]
 enum Edit {
     Insert(usize, String),
@@ -307,7 +325,7 @@ fn edit() -> impl Strategy<Value = Edit> {
 }
 
 /// The lines edited, and the page they make: bytes broken and cut only there, so that the next page is whole again.
-fn apply(lines: &mut Vec<String>, edits: &[Edit]) -> Vec<u8> {
+fn apply(lines: &mut Vec<String>, edits: &[Edit], end: &str) -> Vec<u8> {
     let mut harm = vec![];
     for e in edits {
         let n = lines.len();
@@ -330,7 +348,7 @@ fn apply(lines: &mut Vec<String>, edits: &[Edit]) -> Vec<u8> {
             Edit::Byte(..) | Edit::Cut(_) => harm.push(e),
         }
     }
-    let mut page = lines.concat().into_bytes();
+    let mut page = (lines.concat() + end).into_bytes();
     for e in harm {
         let n = page.len();
         match e {
@@ -353,7 +371,21 @@ proptest! {
         let mut follower = Follower::new(scan::mismatch());
         follower.read(lines.concat().as_bytes());
         for edits in rounds {
-            let page = apply(&mut lines, &edits);
+            let page = apply(&mut lines, &edits, "");
+            follower.read(&page);
+        }
+    }
+
+    #[test]
+    fn any_succession_of_openmetrics_pages_is_followed(
+        mut lines in proptest::collection::vec(openmetrics_line(), 0..30),
+        rounds in proptest::collection::vec(proptest::collection::vec(edit(), 0..4), 1..12),
+    ) {
+        let end = "# EOF\n";
+        let mut follower = Follower::of(Syntax::OpenMetrics, scan::mismatch());
+        follower.read((lines.concat() + end).as_bytes());
+        for edits in rounds {
+            let page = apply(&mut lines, &edits, end);
             follower.read(&page);
         }
     }
@@ -398,7 +430,7 @@ fn recorded_pages_are_followed() {
             );
         }
         // Every key decodes.
-        let told = tell(&pages[0]).unwrap();
+        let told = tell(Syntax::Text, &pages[0]).unwrap();
         for (k, kind) in &told.kinds {
             assert!(!key::decode(k, *kind).unwrap().is_empty());
         }

@@ -8,7 +8,7 @@ use crate::remote_write::{Cursor, Malformed, expect};
 
 /// Buckets and spans of one histogram: what fits a body is bounded by it, but a few bytes of spans must not ask for
 /// gigabytes of buckets later.
-const BUCKETS_MAX: usize = 1 << 16;
+pub(crate) const BUCKETS_MAX: usize = 1 << 16;
 
 /// Whole counts or floats.
 #[derive(Clone, Debug)]
@@ -163,21 +163,21 @@ impl Fields {
     }
 }
 
-fn varint(cursor: &mut Cursor<'_>, wire: u8, field: &'static str) -> Result<u64, Malformed> {
+pub(crate) fn varint(cursor: &mut Cursor<'_>, wire: u8, field: &'static str) -> Result<u64, Malformed> {
     expect(wire, 0, field)?;
     cursor.varint()
 }
 
-fn double(cursor: &mut Cursor<'_>, wire: u8, field: &'static str) -> Result<f64, Malformed> {
+pub(crate) fn double(cursor: &mut Cursor<'_>, wire: u8, field: &'static str) -> Result<f64, Malformed> {
     expect(wire, 1, field)?;
     cursor.double()
 }
 
-fn zigzag(v: u64) -> i64 {
+pub(crate) fn zigzag(v: u64) -> i64 {
     (v >> 1) as i64 ^ -((v & 1) as i64)
 }
 
-fn read_span(
+pub(crate) fn read_span(
     cursor: &mut Cursor<'_>,
     wire: u8,
     field: &'static str,
@@ -197,7 +197,7 @@ fn read_span(
     Ok(())
 }
 
-fn read_deltas(
+pub(crate) fn read_deltas(
     cursor: &mut Cursor<'_>,
     wire: u8,
     field: &'static str,
@@ -215,7 +215,7 @@ fn read_deltas(
     Ok(())
 }
 
-fn read_doubles(
+pub(crate) fn read_doubles(
     cursor: &mut Cursor<'_>,
     wire: u8,
     field: &'static str,

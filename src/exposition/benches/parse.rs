@@ -8,8 +8,8 @@ use std::time::Duration;
 use criterion::measurement::{Measurement, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use exposition::page::{PageCache, PageReader};
-use exposition::scan;
 use exposition::text::{Event, Parser};
+use exposition::{FlatCache, FlatPage, FlatReader, Syntax, protobuf, scan};
 
 const TARGETS: usize = 200;
 const RECORDINGS: [&str; 4] = ["node", "prometheus", "victoriametrics", "alertmanager"];
@@ -41,9 +41,94 @@ fn parse_all(page: &[u8]) -> (u64, f64) {
     (n, sum)
 }
 
+/// The page in OpenMetrics: the same series and values.
+fn as_openmetrics(page: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(page);
+    let mut out = String::with_capacity(text.len() + 8);
+    for line in text.lines().filter(|l| !l.is_empty()) {
+        match line.strip_suffix(" untyped") {
+            Some(start) if line.starts_with("# TYPE") => out.push_str(&format!("{start} unknown")),
+            _ => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out.push_str("# EOF\n");
+    out.into_bytes()
+}
+
+fn push_varint(out: &mut Vec<u8>, mut v: usize) {
+    while v >= 0x80 {
+        out.push(v as u8 | 0x80);
+        v >>= 7;
+    }
+    out.push(v as u8);
+}
+
+fn push_sized(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
+    out.push(field << 3 | 2);
+    push_varint(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// The page in protobuf, every series a gauge.
+fn as_protobuf(page: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut parser = Parser::new(page);
+    let (mut name, mut family) = (String::new(), Vec::new());
+    let mut flush = |name: &str, metrics: &mut Vec<u8>| {
+        if !metrics.is_empty() {
+            let mut body = Vec::new();
+            push_sized(&mut body, 1, name.as_bytes());
+            body.extend_from_slice(&[0x18, 1]);
+            body.append(metrics);
+            push_varint(&mut out, body.len());
+            out.append(&mut body);
+        }
+    };
+    while let Ok(Some(event)) = parser.next_event() {
+        let Event::Sample(s) = event else { continue };
+        let Ok(labels) = exposition::key::decode(s.key, s.kind) else { continue };
+        if labels[0].1 != name {
+            flush(&name, &mut family);
+            name = labels[0].1.to_string();
+        }
+        let mut metric = Vec::new();
+        for (name, value) in &labels[1..] {
+            let mut pair = Vec::new();
+            push_sized(&mut pair, 1, name.as_bytes());
+            push_sized(&mut pair, 2, value.as_bytes());
+            push_sized(&mut metric, 1, &pair);
+        }
+        let mut gauge = vec![0x09];
+        gauge.extend_from_slice(&s.value.to_le_bytes());
+        push_sized(&mut metric, 2, &gauge);
+        push_sized(&mut family, 4, &metric);
+    }
+    flush(&name, &mut family);
+    out
+}
+
+/// Protobuf pages of one target, one after the other.
+fn read_protobuf(c: &mut Criterion, name: &str, pages: &[Vec<u8>], lines: u64) {
+    let pages: Vec<Vec<u8>> = pages.iter().take(40).map(|p| as_protobuf(p)).collect();
+    let mut group = c.benchmark_group(format!("parse/{name}/protobuf"));
+    group.throughput(Throughput::Elements(lines));
+    let (mut cache, mut reader, mut flat) =
+        (FlatCache::default(), FlatReader::default(), FlatPage::default());
+    let mut at = 0;
+    group.bench_function("next page", |b| {
+        b.iter(|| {
+            at = (at + 1) % pages.len();
+            protobuf::read(&pages[at], protobuf::Wishes::default(), &mut flat).expect("a good page");
+            reader.read(&mut cache, &mut flat).changed.len()
+        });
+    });
+    group.finish();
+}
+
 /// Time inside `read` for `rounds` pages of each target; the copy that stands for the kernel's is not counted.
-fn read_rounds(pages: &[Vec<u8>], reader: &mut PageReader, rounds: u64) -> Duration {
-    let mut caches: Vec<PageCache> = (0..TARGETS).map(|_| PageCache::new()).collect();
+fn read_rounds(syntax: Syntax, pages: &[Vec<u8>], reader: &mut PageReader, rounds: u64) -> Duration {
+    let mut caches: Vec<PageCache> = (0..TARGETS).map(|_| PageCache::of(syntax)).collect();
     let mut buffers: Vec<Vec<u8>> = vec![vec![]; TARGETS];
     let mut spent = Duration::ZERO;
     let mut done = 0;
@@ -102,10 +187,16 @@ fn parse(c: &mut Criterion) {
         for (form, mismatch) in scan::all() {
             let mut reader = PageReader::with_mismatch(mismatch);
             group.bench_function(format!("next page, {form}"), |b| {
-                b.iter_custom(|n| read_rounds(&pages, &mut reader, n));
+                b.iter_custom(|n| read_rounds(Syntax::Text, &pages, &mut reader, n));
             });
         }
+        let openmetrics: Vec<Vec<u8>> = pages.iter().map(|p| as_openmetrics(p)).collect();
+        let mut reader = PageReader::new();
+        group.bench_function("next page, OpenMetrics", |b| {
+            b.iter_custom(|n| read_rounds(Syntax::OpenMetrics, &openmetrics, &mut reader, n));
+        });
         group.finish();
+        read_protobuf(c, name, &pages, lines);
         let mut reader = PageReader::new();
         let mut cache = PageCache::new();
         for page in &pages {
