@@ -137,6 +137,18 @@ impl Appender {
         record::push_histogram(pending.own_time_entries(source.id), slot.index, time, start, message);
     }
 
+    pub fn append_exemplar(
+        &mut self,
+        source: &Source,
+        slot: Slot,
+        time: Timestamp,
+        value: f64,
+        labels: &Labels,
+    ) {
+        let pending = &mut self.shards[usize::from(slot.shard.0)];
+        record::push_exemplar(pending.entries(source.id), slot.index, time, value, labels);
+    }
+
     /// Forgets the row being written.
     pub fn clear(&mut self) {
         self.shards.iter_mut().for_each(Pending::clear);

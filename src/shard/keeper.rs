@@ -262,6 +262,11 @@ impl Keeper {
         self.shard.borrow()
     }
 
+    /// How many exemplars are kept from here on.
+    pub fn set_exemplars_max(&self, max: usize) {
+        self.shard.borrow_mut().exemplars_mut().set_max(max);
+    }
+
     pub fn state(&self) -> LogState {
         self.state.borrow().clone()
     }

@@ -8,6 +8,7 @@
 pub mod appender;
 pub mod checkpoint;
 pub mod commons;
+pub mod exemplars;
 pub mod head;
 pub mod index;
 pub mod keeper;
@@ -32,6 +33,7 @@ use model::histogram::FloatHistogram;
 use model::{Labels, Matcher, SeriesId, Timestamp};
 
 use commons::Standing;
+use exemplars::{Exemplar, Exemplars};
 use head::Head;
 use head::side::{Late, Refusal};
 use index::{Index, SymbolId};
@@ -104,6 +106,7 @@ impl Applied {
 pub struct Shard {
     index: Index,
     head: Head,
+    exemplars: Exemplars,
 }
 
 impl Shard {
@@ -157,6 +160,13 @@ impl Shard {
             Entry::Float { slot, time, start, value } => {
                 let taken = self.head.append_float(source, slot, Late { time, start, value }, late);
                 taken.map(|standing| applied.note_standing(standing, false))
+            }
+            Entry::Exemplar { slot, time, value, labels } => {
+                let exemplar = Exemplar { labels, time, value };
+                self.head.series_at(source, slot).map(|id| {
+                    self.exemplars.append(id, exemplar);
+                    0
+                })
             }
             Entry::Histogram { slot, time, start, bytes } => {
                 let sample = remote_histogram::read(bytes).ok().and_then(|h| h.accepted().ok());
@@ -239,6 +249,14 @@ impl Shard {
 
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    pub fn exemplars(&self) -> &Exemplars {
+        &self.exemplars
+    }
+
+    pub fn exemplars_mut(&mut self) -> &mut Exemplars {
+        &mut self.exemplars
     }
 
     pub fn head(&self) -> &Head {

@@ -9,6 +9,7 @@
 //! HISTOGRAM u8=4 slot u32 time i64  start i64  length u32  a `Histogram` message of remote write
 //! LATE    u8=16 oldest i64                                  samples of the entries behind it, up to the batch's end,
 //!                                                           may be out of order, those older than this may not
+//! EXEMPLAR u8=5 slot u32 time i64  value u64  length u32  packed labels of the exemplar
 //! ```
 //!
 //! A ROW covers one group: slots `base .. base + 4096` of the source. Flag 1: slots not named have no sample
@@ -23,6 +24,7 @@ const ROW: u8 = 2;
 const FLOAT: u8 = 3;
 const HISTOGRAM: u8 = 4;
 const LATE: u8 = 16;
+const EXEMPLAR: u8 = 5;
 
 const FLAG_PARTIAL: u8 = 1;
 const FLAG_LISTED: u8 = 2;
@@ -39,6 +41,7 @@ pub enum Entry<'a> {
     Float { slot: u32, time: Timestamp, start: Timestamp, value: f64 },
     Histogram { slot: u32, time: Timestamp, start: Timestamp, bytes: &'a [u8] },
     Late { oldest: Timestamp },
+    Exemplar { slot: u32, time: Timestamp, value: f64, labels: Labels },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +136,15 @@ pub fn push_histogram(out: &mut Vec<u8>, slot: u32, time: Timestamp, start: Time
     out.extend_from_slice(&start.to_le_bytes());
     out.extend_from_slice(&(message.len() as u32).to_le_bytes());
     out.extend_from_slice(message);
+}
+
+pub fn push_exemplar(out: &mut Vec<u8>, slot: u32, time: Timestamp, value: f64, labels: &Labels) {
+    out.push(EXEMPLAR);
+    out.extend_from_slice(&slot.to_le_bytes());
+    out.extend_from_slice(&time.to_le_bytes());
+    out.extend_from_slice(&value.to_bits().to_le_bytes());
+    out.extend_from_slice(&(labels.bytes().len() as u32).to_le_bytes());
+    out.extend_from_slice(labels.bytes());
 }
 
 /// Appends a row of one group; `named` are (slot within the group, value), ascending by slot without repeats.
@@ -230,6 +242,14 @@ impl<'a> Entries<'a> {
                 Entry::Histogram { slot, time, start, bytes: self.take(len as usize)? }
             }
             LATE => Entry::Late { oldest: self.i64()? },
+            EXEMPLAR => {
+                let (slot, time) = (self.u32()?, self.i64()?);
+                let value = f64::from_bits(u64::from_le_bytes(self.array()?));
+                let len = self.u32()?;
+                let bytes = self.take(len as usize)?;
+                let labels = Labels::from_bytes(bytes).ok_or(self.malformed("labels"))?;
+                Entry::Exemplar { slot, time, value, labels }
+            }
             _ => return Err(self.malformed("unknown entry kind")),
         };
         Ok(Some(entry))
@@ -276,6 +296,7 @@ mod tests {
         push_row(&mut out, 4096, 1000, true, &[(4000, 5.0)]);
         push_late(&mut out, -7);
         push_float(&mut out, 3, 5, 0, 1.5);
+        push_exemplar(&mut out, 3, 6, 2.5, &Labels::from_pairs([("id", "x")]));
         out
     }
 
@@ -295,6 +316,7 @@ mod tests {
         }
         assert!(matches!(e.try_next(), Ok(Some(Entry::Late { oldest: -7 }))));
         assert!(matches!(e.try_next(), Ok(Some(Entry::Float { slot: 3, time: 5, .. }))));
+        assert!(matches!(e.try_next(), Ok(Some(Entry::Exemplar { slot: 3, time: 6, .. }))));
         assert!(matches!(e.try_next(), Ok(None)));
     }
 

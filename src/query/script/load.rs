@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::histogram::{ClassicHistogram, ClassicPart, CounterResetHint, FloatHistogram, Span, classic_part};
 use model::labels::METRIC_NAME;
-use model::{Labels, Timestamp, is_stale};
+use model::{Labels, Timestamp};
 use promql::series::{HistogramRun, HistogramText, ResetHint, SeriesValue};
 
 use crate::query::merge::Local;
@@ -76,35 +76,6 @@ pub(super) fn histogram(h: &HistogramText) -> FloatHistogram {
     }
 }
 
-/// What a store says of the reset between two histograms that it keeps one after the other. After a reset it begins a
-/// new chunk, and of the first sample of a chunk it says nothing: the chunk before may be gone.
-fn stored_hint(previous: Option<&FloatHistogram>, h: &FloatHistogram) -> CounterResetHint {
-    use CounterResetHint::{Gauge, NotReset, Reset, Unknown};
-    if h.counter_reset_hint == Reset {
-        return Unknown;
-    }
-    if h.counter_reset_hint == Gauge {
-        return Gauge;
-    }
-    let Some(p) = previous.filter(|p| p.counter_reset_hint != Gauge) else { return Unknown };
-    if h.is_stale() {
-        return NotReset;
-    }
-    if p.is_stale() {
-        return Unknown;
-    }
-    if h.count < p.count {
-        return Unknown;
-    }
-    let same_layout =
-        h.schema == p.schema && h.zero_threshold == p.zero_threshold && h.custom_values == p.custom_values;
-    if !same_layout {
-        return Unknown;
-    }
-    let blank = |x: &FloatHistogram| FloatHistogram { counter_reset_hint: Unknown, ..x.clone() };
-    if blank(h).detect_reset(&blank(p)) { Unknown } else { NotReset }
-}
-
 pub(super) fn load(data: &mut Local, load: &Load) -> Result<(), String> {
     for (i, series) in load.series.iter().enumerate() {
         // A line replaces earlier ones of the same series.
@@ -122,24 +93,13 @@ fn load_series(data: &mut Local, load: &Load, series: &LoadSeries) -> Result<(),
         return Err(format!("{}: {starts} start times for {samples} samples", series.labels));
     }
     let shard = data.owner(&series.labels);
-    let mut previous: Option<FloatHistogram> = None;
     for (i, value) in values.into_iter().enumerate() {
         let time = load.step * i as i64;
         let start = series.starts.get(i).copied().flatten().map_or(0, |offset| time + offset);
         let appended = match value {
             Unfolded::Omitted => continue,
-            Unfolded::Float(v) => {
-                if !is_stale(v) {
-                    previous = None;
-                }
-                shard.append_float(&series.labels, time, start, v)
-            }
-            Unfolded::Histogram(h, _) => {
-                let mut h = *h;
-                h.counter_reset_hint = stored_hint(previous.as_ref(), &h);
-                previous = Some(h.clone());
-                shard.append_histogram(&series.labels, time, start, h)
-            }
+            Unfolded::Float(v) => shard.append_float(&series.labels, time, start, v),
+            Unfolded::Histogram(h, _) => shard.append_histogram(&series.labels, time, start, *h),
         };
         appended.map_err(|e| format!("{} at {time} ms: {e}", series.labels))?;
     }
@@ -173,11 +133,8 @@ fn load_custom_buckets(data: &mut Local, load: &Load) -> Result<(), String> {
     }
     for (labels, by_time) in found {
         let shard = data.owner(&labels);
-        let mut previous: Option<FloatHistogram> = None;
         for (time, classic) in by_time {
-            let mut h = classic.convert().map_err(|e| e.to_string())?.into_float();
-            h.counter_reset_hint = stored_hint(previous.as_ref(), &h);
-            previous = Some(h.clone());
+            let h = classic.convert().map_err(|e| e.to_string())?.into_float();
             shard.append_histogram(&labels, time, 0, h).map_err(|e| format!("{labels} at {time} ms: {e}"))?;
         }
     }

@@ -6,6 +6,7 @@
 //! Never: writes files, knows labels or who is asking.
 
 pub mod group;
+mod hint;
 pub(in crate::shard) mod image;
 pub mod partial;
 pub mod row;
@@ -15,7 +16,8 @@ mod window;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use model::{SeriesId, Timestamp};
+use model::histogram::FloatHistogram;
+use model::{SeriesId, Timestamp, is_stale};
 
 use crate::shard::commons::Standing;
 use crate::shard::record::{RowEntry, SourceId};
@@ -300,11 +302,15 @@ impl Head {
         &mut self,
         source: SourceId,
         slot: u32,
-        point: HistogramPoint,
+        mut point: HistogramPoint,
         late: Option<Timestamp>,
     ) -> Result<Standing, Error> {
         let id = self.series_at(source, slot)?;
         let time = point.time;
+        let hint = hint::stored_hint(self.histogram_before(id, time), &point.histogram);
+        if hint != point.histogram.counter_reset_hint {
+            Arc::make_mut(&mut point.histogram).counter_reset_hint = hint;
+        }
         self.mark_scattered(id);
         let side = self.side.entry(id).or_default();
         let result = match side.last_time() {
@@ -348,6 +354,14 @@ impl Head {
             self.late = late;
         }
         same_again
+    }
+
+    /// The newest histogram of a series, unless a float came after it, or it is later than `time`.
+    fn histogram_before(&self, id: SeriesId, time: Timestamp) -> Option<&FloatHistogram> {
+        let last = self.side.get(&id)?.histograms.last().filter(|h| h.time < time)?;
+        let is_newest =
+            self.newest_of(id).is_none_or(|n| n.time <= last.time || n.value.is_some_and(is_stale));
+        is_newest.then_some(&*last.histogram)
     }
 
     /// Sorts selected series by where their samples lie.
