@@ -96,6 +96,21 @@ pub struct MetadataEntry {
     pub unit: String,
 }
 
+/// What a target says of a family.
+#[derive(Clone, Debug)]
+pub struct TargetMetadata {
+    pub target: Labels,
+    pub entry: MetadataEntry,
+}
+
+/// An exemplar of a series.
+#[derive(Clone, Debug)]
+pub struct Exemplar {
+    pub labels: Labels,
+    pub time: Timestamp,
+    pub value: f64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
     Unknown,
@@ -182,6 +197,10 @@ pub trait Backend: Send + Sync + 'static {
     fn label_values(&self, name: String, scope: Scope) -> Reply<Vec<String>>;
     fn federate(&self, scope: Scope) -> Reply<Vec<FederatedSample>>;
     fn metadata(&self) -> Reply<Vec<MetadataEntry>>;
+    /// The same with the target of each.
+    fn target_metadata(&self) -> Reply<Vec<TargetMetadata>>;
+    /// Exemplars of the series in a scope with the labels of their series, each series' in the order they came.
+    fn exemplars(&self, scope: Scope) -> Reply<Vec<(Labels, Exemplar)>>;
     fn targets(&self) -> Reply<Targets>;
     fn tsdb_status(&self, limit: usize) -> Reply<TsdbStatus>;
     /// Takes a remote write body that came by a connection of this number.

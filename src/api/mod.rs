@@ -7,6 +7,7 @@
 
 pub mod backend;
 pub mod error;
+pub mod exemplars;
 pub mod federate;
 pub mod json;
 pub mod labels;

@@ -14,7 +14,7 @@ use crate::api::backend::{Backend, Origin};
 use crate::api::error::ApiError;
 use crate::api::params::{Params, unescaped};
 use crate::api::write::Connection;
-use crate::api::{federate, labels, lifecycle, queries, query, respond, status, targets, write};
+use crate::api::{exemplars, federate, labels, lifecycle, queries, query, respond, status, targets, write};
 use crate::remote::Protocol;
 use crate::rt::Clock;
 
@@ -237,7 +237,9 @@ async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Respons
         "series" => ("/api/v1/series", posts_too),
         "labels" => ("/api/v1/labels", posts_too),
         "metadata" => ("/api/v1/metadata", gets),
+        "query_exemplars" => ("/api/v1/query_exemplars", posts_too),
         "targets" => ("/api/v1/targets", gets),
+        "targets/metadata" => ("/api/v1/targets/metadata", gets),
         "scrape_pools" => ("/api/v1/scrape_pools", gets),
         "status/buildinfo" => ("/api/v1/status/buildinfo", gets),
         "status/config" => ("/api/v1/status/config", gets),
@@ -259,6 +261,8 @@ async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Respons
         "labels" => respond::of(labels::names(backend, params).await),
         "metadata" => respond::of(labels::metadata(backend, params).await),
         "targets" => respond::of(targets::targets(backend, params, &front.settings.external_host).await),
+        "query_exemplars" => respond::of(exemplars::query(backend, params).await),
+        "targets/metadata" => respond::of(targets::metadata(backend, params).await),
         "scrape_pools" => targets::scrape_pools(backend),
         "status/buildinfo" => status::build_info(),
         "status/config" => status::config(backend),

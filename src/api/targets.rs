@@ -1,10 +1,10 @@
-//! `/targets`, `/scrape_pools`.
+//! `/targets`, `/targets/metadata`, `/scrape_pools`.
 
 use axum::response::Response;
 use model::civil::format_rfc3339_ms;
 
 use crate::api::backend::{ActiveTarget, Backend, Health};
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, ErrorKind};
 use crate::api::json::Json;
 use crate::api::params::Params;
 use crate::api::respond;
@@ -98,6 +98,48 @@ fn global_url(url: &str, external_host: &str) -> String {
         }
     }
     url.to_owned()
+}
+
+pub async fn metadata(backend: &dyn Backend, params: &Params) -> Result<Response, ApiError> {
+    let limit = match params.first("limit") {
+        "" => None,
+        text => {
+            let n: i64 = text.parse().map_err(|_| ApiError::bad_data("limit must be a number"))?;
+            usize::try_from(n).ok()
+        }
+    };
+    let matchers = match params.first("match_target") {
+        "" => Vec::new(),
+        text => promql::parse_metric_selector(text, promql::Options::default())
+            .map_err(|e| ApiError::bad_parameter("match_target", e))?,
+    };
+    let metric = params.first("metric");
+    let mut found = backend.target_metadata().await?;
+    found.retain(|m| {
+        let is_target = matchers.iter().all(|x| x.matches(m.target.value_or_empty(&x.name)));
+        is_target && (metric.is_empty() || m.entry.metric == metric)
+    });
+    found.truncate(limit.unwrap_or(usize::MAX));
+    if found.is_empty() {
+        return Err(ApiError::new(ErrorKind::NotFound, "specified metadata not found"));
+    }
+    Ok(respond::success(|j| {
+        j.list(|j| {
+            for m in &found {
+                j.item();
+                j.object(|j| {
+                    j.key("target");
+                    j.labels(&m.target);
+                    if metric.is_empty() {
+                        j.text_member("metric", &m.entry.metric);
+                    }
+                    j.text_member("type", &m.entry.kind);
+                    j.text_member("help", &m.entry.help);
+                    j.text_member("unit", &m.entry.unit);
+                });
+            }
+        });
+    }))
 }
 
 pub fn scrape_pools(backend: &dyn Backend) -> Response {

@@ -12,14 +12,15 @@ use model::{Labels, Timestamp, is_stale};
 use tokio::sync::Notify;
 
 use crate::api::backend::{
-    ActiveTarget, Answer, Backend, DroppedTarget, FederatedSample, Health, MetadataEntry, NamedCount,
-    Question, Reply, RunningQuery, RuntimeInfo, Scope, Stats, Targets, TsdbStatus,
+    ActiveTarget, Answer, Backend, DroppedTarget, Exemplar, FederatedSample, Health, MetadataEntry,
+    NamedCount, Question, Reply, RunningQuery, RuntimeInfo, Scope, Stats, TargetMetadata, Targets,
+    TsdbStatus,
 };
 use crate::api::error::{ApiError, ErrorKind};
 use crate::app::core::{Core, HouseMesh};
 use crate::app::flags::Flags;
-use crate::app::house::{deal, jobs_of};
-use crate::app::metrics::{self, Requests, ShardFigures};
+use crate::app::house::{deal, jobs_of, set_exemplars};
+use crate::app::metrics::{self, ExemplarFigures, Requests, ShardFigures};
 use crate::app::query_log::{Entry, QueryLog, Times, stats_json};
 use crate::config::{self, Config};
 use crate::query;
@@ -178,6 +179,9 @@ impl HouseBackend {
         }
         self.query_log.write_to(log);
         self.commons.set_window(config.storage.out_of_order_window_ms);
+        if let Some(mesh) = self.mesh.get() {
+            set_exemplars(mesh, &config, &self.flags).map_err(|e| e.to_string())?;
+        }
         let loaded_ms = self.clock.now_ms();
         *self.loaded() = Loaded { config, jobs, reload_succeeded: true, loaded_ms };
         Ok(())
@@ -218,6 +222,7 @@ fn figures_of(core: &Core) -> ShardFigures {
         max_time: shard.head().max_time(),
         targets: core.scraper.target_count() as u64,
         scrape: core.scraper.counters(),
+        exemplars: ExemplarFigures::of(shard.exemplars()),
         remote: core.receiver.figures(),
     }
 }
@@ -392,6 +397,42 @@ impl Backend for HouseBackend {
                 }));
             }
             entries
+        });
+        Box::pin(async move { Ok(all.await?.into_iter().flatten().collect()) })
+    }
+
+    fn target_metadata(&self) -> Reply<Vec<TargetMetadata>> {
+        let all = self.on_all(|core| {
+            let mut found = Vec::new();
+            for (target, families) in core.scraper.metadata() {
+                found.extend(families.into_iter().map(|f| {
+                    let (kind, help, unit) = (f.kind.to_owned(), f.help, f.unit);
+                    let entry = MetadataEntry { metric: f.family, kind, help, unit };
+                    TargetMetadata { target: target.labels.clone(), entry }
+                }));
+            }
+            found
+        });
+        Box::pin(async move {
+            let mut found: Vec<TargetMetadata> = all.await?.into_iter().flatten().collect();
+            found.sort_by(|a, b| (&a.target, &a.entry.metric).cmp(&(&b.target, &b.entry.metric)));
+            Ok(found)
+        })
+    }
+
+    fn exemplars(&self, scope: Scope) -> Reply<Vec<(Labels, Exemplar)>> {
+        let all = self.on_all(move |core| {
+            let shard = core.keeper.shard();
+            let mut ids: Vec<u32> = scope.selectors.iter().flat_map(|m| shard.index().matching(m)).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            let found = shard.exemplars().select(&ids, scope.start, scope.end);
+            let shown = |x: crate::shard::exemplars::Exemplar| Exemplar {
+                labels: x.labels,
+                time: x.time,
+                value: x.value,
+            };
+            found.into_iter().map(|(id, x)| (shard.labels(id), shown(x))).collect::<Vec<_>>()
         });
         Box::pin(async move { Ok(all.await?.into_iter().flatten().collect()) })
     }

@@ -8,14 +8,16 @@ use futures_lite::future::block_on;
 
 use crate::app::core::{Core, HouseMesh, MeshPeers, MeshSink, Rows, receive};
 use crate::app::directory::DataDir;
+use crate::app::flags::Flags;
 use crate::config::Config;
 use crate::remote::{self, Receiver};
 use crate::rt::clock::Clock;
 use crate::rt::disk::DirectDisk;
 use crate::rt::executor::{Failure, Machine, ShardContext};
 use crate::rt::{self, Settings, TaskClass, spawn};
-use crate::scrape::{self, Job, Scraper, Sink};
+use crate::scrape::{self, Features, Job, Scraper, Sink};
 use crate::shard::commons::Commons;
+use crate::shard::exemplars::EXEMPLARS_DEFAULT;
 use crate::shard::keeper::{Keeper, Place};
 use crate::shard::wal::pending::Owner;
 
@@ -41,6 +43,7 @@ struct Plan {
     seed: u64,
     tolerance_ms: i64,
     ack_durable: bool,
+    features: Features,
 }
 
 pub struct Options {
@@ -55,6 +58,7 @@ pub struct Options {
     pub ack_durable: bool,
     /// What all shards share; who reloads the configuration keeps it, too.
     pub commons: Arc<Commons>,
+    pub features: Features,
 }
 
 impl House {
@@ -72,6 +76,7 @@ impl House {
             seed: options.seed,
             tolerance_ms: options.tolerance_ms,
             ack_durable: options.ack_durable,
+            features: options.features,
         };
         let factory = move |context: ShardContext<Core, Rows>| build(plan.clone(), context);
         let machine = Machine::start(settings, factory, receive)?;
@@ -131,6 +136,7 @@ async fn build(plan: Plan, context: ShardContext<Core, Rows>) -> Result<Rc<Core>
     let mut settings = scrape::Settings::new(shard, concat!("Prometheus/", "3.14.0"));
     settings.seed = plan.seed;
     settings.timestamp_tolerance_ms = plan.tolerance_ms;
+    settings.features = plan.features;
     let scraper = Scraper::new(context.pulse, context.gate, Rc::new(sink), settings);
     Ok(Rc::new(Core { keeper, scraper, receiver }))
 }
@@ -145,6 +151,31 @@ pub fn jobs_of(config: &Config) -> Vec<Arc<Job>> {
         }
     }
     jobs
+}
+
+/// What `--enable-feature` switches on in scraping.
+pub fn features_of(flags: &Flags) -> Features {
+    let has = |name: &str| flags.features.iter().any(|f| f == name);
+    Features {
+        exemplars: has("exemplar-storage"),
+        type_and_unit: has("type-and-unit-labels"),
+        created_zero: has("created-timestamp-zero-ingestion"),
+        extra_metrics: has("extra-scrape-metrics"),
+    }
+}
+
+/// Tells all shards how many exemplars they keep: each its part of what the configuration allows.
+pub fn set_exemplars(mesh: &HouseMesh, config: &Config, flags: &Flags) -> Result<(), rt::Error> {
+    let wanted = config.storage.exemplars_max.map_or(EXEMPLARS_DEFAULT, |n| n.max(0) as usize);
+    let all = if features_of(flags).exemplars { wanted } else { 0 };
+    let max = all.div_ceil(mesh.shards().max(1) as usize);
+    let answers = mesh.submit_to_all(TaskClass::Rpc, move |core: Rc<Core>| async move {
+        core.keeper.set_exemplars_max(max);
+    });
+    for answer in answers {
+        block_on(answer)?;
+    }
+    Ok(())
 }
 
 /// Deals jobs to all shards; returns when each has taken them.

@@ -11,6 +11,7 @@ use model::quote::quoted;
 use crate::remote::probe::{Figures, LATENESS};
 use crate::rt::counters::ShardReading;
 use crate::scrape::status::Counters;
+use crate::shard::exemplars::Exemplars;
 
 /// Figures of one shard, as values that can leave it.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +44,7 @@ pub struct ShardFigures {
     pub max_time: Option<i64>,
     pub targets: u64,
     pub scrape: Counters,
+    pub exemplars: ExemplarFigures,
     pub remote: Figures,
 }
 
@@ -347,6 +349,29 @@ fn scrapes(p: &mut Page, shards: &[ShardFigures]) {
             "Total number of samples rejected due to not being out of the expected order.",
             |s| s.scrape.out_of_order + s.out_of_order,
         ),
+        (
+            "prometheus_target_scrapes_exceeded_native_histogram_bucket_limit_total",
+            "Total number of scrapes that hit the native histogram bucket limit and were rejected.",
+            |s| s.scrape.bucket_limit,
+        ),
+        (
+            "prometheus_target_scrape_pool_exceeded_label_limits_total",
+            "Total number of times scrape pools hit the label limits, during sync or config reload.",
+            |s| s.scrape.label_limits,
+        ),
+        (
+            "prometheus_target_scrapes_exemplar_out_of_order_total",
+            "Total number of exemplar rejected due to not being out of the expected order.",
+            |s| s.exemplars.out_of_order,
+        ),
+        ("prometheus_tsdb_exemplar_exemplars_appended_total", "Total number of appended exemplars.", |s| {
+            s.exemplars.appended
+        }),
+        (
+            "prometheus_tsdb_exemplar_out_of_order_exemplars_total",
+            "Total number of out of order exemplar ingestion failed attempts.",
+            |s| s.exemplars.out_of_order,
+        ),
         ("systole_scrapes_total", "Scrapes that were begun.", |s| s.scrape.scrapes),
         ("systole_scrape_failures_total", "Scrapes that failed.", |s| s.scrape.failures),
         ("systole_scrape_missed_turns_total", "Turns at which a target was not scraped.", |s| {
@@ -356,7 +381,48 @@ fn scrapes(p: &mut Page, shards: &[ShardFigures]) {
     ] {
         p.single(name, "counter", help, sum(shards, f));
     }
+    for (name, help, f) in [
+        (
+            "prometheus_tsdb_exemplar_exemplars_in_storage",
+            "Number of exemplars currently in circular storage.",
+            (|s| s.exemplars.held) as fn(&ShardFigures) -> u64,
+        ),
+        (
+            "prometheus_tsdb_exemplar_series_with_exemplars_in_storage",
+            "Number of series with exemplars currently in circular storage.",
+            |s| s.exemplars.series,
+        ),
+        (
+            "prometheus_tsdb_exemplar_max_exemplars",
+            "Total number of exemplars the exemplar storage can store, resizeable.",
+            |s| s.exemplars.max,
+        ),
+    ] {
+        p.single(name, "gauge", help, sum(shards, f));
+    }
     p.single("systole_targets", "gauge", "Targets that are scraped.", sum(shards, |s| s.targets));
+}
+
+/// What a shard keeps of exemplars.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExemplarFigures {
+    pub held: u64,
+    pub series: u64,
+    pub max: u64,
+    pub appended: u64,
+    pub out_of_order: u64,
+}
+
+impl ExemplarFigures {
+    pub fn of(exemplars: &Exemplars) -> Self {
+        ExemplarFigures {
+            held: exemplars.len() as u64,
+            series: exemplars.series_count() as u64,
+            max: exemplars.max() as u64,
+            appended: exemplars.counts.appended,
+            out_of_order: exemplars.counts.out_of_order,
+        }
+    }
 }
 
 /// Name, kind, help, and how a shard's value is found.

@@ -16,7 +16,7 @@ use crate::api::{self, Backend};
 use crate::app::backend::{HouseBackend, LoadConfig, Loaded};
 use crate::app::directory::DataDir;
 use crate::app::flags::{Ack, Flags, parse_cpus};
-use crate::app::house::{House, Options, deal, jobs_of};
+use crate::app::house::{House, Options, deal, features_of, jobs_of, set_exemplars};
 use crate::app::metrics::Requests;
 use crate::app::query_log::QueryLog;
 use crate::app::{logging, tune, web};
@@ -211,6 +211,10 @@ fn language_of(features: &[String]) -> promql::Options {
         "promql-binop-fill-modifiers",
         "promql-delayed-name-removal",
         "promql-duration-expr",
+        "created-timestamp-zero-ingestion",
+        "exemplar-storage",
+        "extra-scrape-metrics",
+        "native-histograms",
         "type-and-unit-labels",
         "use-start-timestamps",
     ];
@@ -250,12 +254,19 @@ async fn run(
         tolerance_ms,
         ack_durable: backend.flags.ack == Ack::Durable,
         commons: backend.commons.clone(),
+        features: features_of(&backend.flags),
     };
     let house = tokio::task::spawn_blocking(move || House::start(&dir, options).map(|h| (h, dir)));
     let (house, _dir) = house.await.map_err(failed)?.map_err(failed)?;
     let (mesh, jobs) = (house.mesh(), backend.loaded().jobs.clone());
-    let dealt = mesh.clone();
-    tokio::task::spawn_blocking(move || deal(&dealt, &jobs)).await.map_err(failed)?.map_err(failed)?;
+    let (dealt, config, flags) = (mesh.clone(), backend.loaded().config.clone(), backend.flags.clone());
+    tokio::task::spawn_blocking(move || {
+        set_exemplars(&dealt, &config, &flags)?;
+        deal(&dealt, &jobs)
+    })
+    .await
+    .map_err(failed)?
+    .map_err(failed)?;
     // Set once, here.
     let _ = backend.mesh.set(mesh);
     tracing::info!("Server is ready to receive web requests.");

@@ -16,21 +16,13 @@ const ROOT: [(&str, &str); 6] = [
     ("otlp", "OTLP is not received"),
 ];
 
-const GLOBAL: [(&str, &str); 1] = [("scrape_failure_log_file", "failed scrapes are not logged to a file")];
-
 const TSDB: [(&str, &str); 3] = [
     ("stale_series_compaction_threshold", "stale series are not compacted early"),
     ("chunk_encoding", "the encoding of chunks cannot be chosen"),
     ("retention", "old samples are not deleted by these rules"),
 ];
 
-const JOB: [(&str, &str); 15] = [
-    ("scrape_native_histograms", "native histograms are not scraped"),
-    ("always_scrape_classic_histograms", "native histograms are not scraped"),
-    ("convert_classic_histograms_to_nhcb", "classic histograms are not converted"),
-    ("native_histogram_bucket_limit", "native histograms are not scraped"),
-    ("native_histogram_min_bucket_factor", "native histograms are not scraped"),
-    ("scrape_failure_log_file", "failed scrapes are not logged to a file"),
+const JOB: [(&str, &str); 9] = [
     ("basic_auth", "scrapes carry no credentials"),
     ("authorization", "scrapes carry no credentials"),
     ("oauth2", "scrapes carry no credentials"),
@@ -45,14 +37,8 @@ const JOB: [(&str, &str); 15] = [
 /// Refuses the first wish that would not be honored.
 pub(super) fn check(root: &Block) -> Check {
     refuse_set(root, &ROOT)?;
-    if let Some(global) = root.section("global") {
-        refuse_set(global, &GLOBAL)?;
-    }
-    if let Some(storage) = root.section("storage") {
-        refuse_set(storage, &[("exemplars", "exemplars are not kept")])?;
-        if let Some(tsdb) = storage.section("tsdb") {
-            refuse_set(tsdb, &TSDB)?;
-        }
+    if let Some(tsdb) = root.section("storage").and_then(|s| s.section("tsdb")) {
+        refuse_set(tsdb, &TSDB)?;
     }
     root.sections("scrape_configs").iter().try_for_each(check_job)
 }
@@ -62,14 +48,6 @@ pub(super) fn check_job(job: &Block) -> Check {
     refuse_set(job, &JOB)?;
     if job.text("scheme") == "https" {
         return Err(refusal(job, "scheme", "scrapes do not use TLS").allow(["http"]));
-    }
-    if job.is_given("scrape_protocols")
-        && job.texts("scrape_protocols").iter().any(|p| p == "PrometheusProto")
-    {
-        return Err(refusal(job, "scrape_protocols", "PrometheusProto is not read"));
-    }
-    if job.text("fallback_scrape_protocol") == "PrometheusProto" {
-        return Err(refusal(job, "fallback_scrape_protocol", "PrometheusProto is not read"));
     }
     for (field, value) in job.entries() {
         if field.key.ends_with("_sd_configs") && *value != Value::Unset {

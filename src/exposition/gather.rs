@@ -71,15 +71,15 @@ pub fn take_created(page: &mut FlatPage) {
     if created.is_empty() {
         return;
     }
-    for i in 0..page.samples.len() {
-        let s = &page.samples[i];
-        let Some(family) = family_of(page, s) else { continue };
-        let Ok(labels) = key::decode(page.text(&s.key), s.kind) else { continue };
-        if !keep[i] || !name_of(&labels).starts_with(family) {
-            continue;
-        }
-        let start = created.get(&identity(family, &labels, &["le", "quantile"])).copied();
-        page.samples[i].start = start.unwrap_or(0);
+    let start_of = |s: &FlatSample| {
+        let family = family_of(page, s)?;
+        let labels = key::decode(page.text(&s.key), s.kind).ok()?;
+        let is_its_own = name_of(&labels).starts_with(family);
+        created.get(&identity(family, &labels, &["le", "quantile"])).copied().filter(|_| is_its_own)
+    };
+    let starts: Vec<i64> = page.samples.iter().map(|s| start_of(s).unwrap_or(0)).collect();
+    for (sample, start) in page.samples.iter_mut().zip(starts) {
+        sample.start = start;
     }
     page.retain(&keep);
 }

@@ -15,7 +15,7 @@ use crate::rt;
 use crate::rt::net::{self, Address, Stream};
 use crate::rt::offload::{Blocking, offload};
 use crate::scrape::content::{self, Form};
-use crate::scrape::{Error, Target};
+use crate::scrape::{Error, Settings, Target};
 
 /// As Go's client.
 const REDIRECTS_MAX: usize = 10;
@@ -71,22 +71,52 @@ impl Buffers {
     fn gunzip(&self, packed: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
         let trailer = packed.last_chunk::<4>().map_or(0, |t| u32::from_le_bytes(*t) as usize);
         let mut size = trailer.min(packed.len().saturating_mul(DEFLATE_RATIO_MAX)).clamp(1, limit.max(1));
-        loop {
-            let mut page = self.take(size);
+        let mut page = self.take(size);
+        let (mut rest, mut filled) = (packed, 0);
+        while !rest.is_empty() {
             page.resize(size, 0);
-            match self.decompressor.borrow_mut().gzip_decompress(packed, &mut page) {
+            match self.decompressor.borrow_mut().gzip_decompress(rest, &mut page[filled..]) {
                 Ok(n) => {
-                    page.truncate(n);
-                    return Ok(page);
+                    rest = behind_member(rest, &page[filled..filled + n]);
+                    filled += n;
                 }
                 Err(DecompressionError::InsufficientSpace) if size >= limit => return Err(Error::BodyLimit),
-                Err(DecompressionError::InsufficientSpace) => size = size.saturating_mul(2).min(limit),
+                Err(DecompressionError::InsufficientSpace) => {
+                    size = size.saturating_mul(2).max(filled + rest.len()).min(limit);
+                }
                 Err(DecompressionError::BadData) => {
-                    return Err(Error::Fetch("gzip: invalid header".to_owned()));
+                    let text =
+                        if rest.starts_with(&GZIP_MAGIC) { "unexpected EOF" } else { "gzip: invalid header" };
+                    return Err(Error::Fetch(text.to_owned()));
                 }
             }
         }
+        page.truncate(filled);
+        Ok(page)
     }
+}
+
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// What follows the first member of a gzip body, which unpacks to `page`: a body may be several, one behind the
+/// other. The decompressor does not tell where it stopped, but a member ends with the checksum and length of what
+/// it holds.
+fn behind_member<'a>(packed: &'a [u8], page: &[u8]) -> &'a [u8] {
+    let mut trailer = [0; 8];
+    trailer[..4].copy_from_slice(&libdeflater::crc32(page).to_le_bytes());
+    trailer[4..].copy_from_slice(&(page.len() as u32).to_le_bytes());
+    let finder = memchr::memmem::Finder::new(&trailer);
+    let (mut from, mut first) = (0, None);
+    while let Some(at) = finder.find(&packed[from..]) {
+        let rest = &packed[from + at + trailer.len()..];
+        if rest.is_empty() || rest.starts_with(&GZIP_MAGIC) {
+            return rest;
+        }
+        // The same bytes may lie inside the member (an empty one has little but zeros), or garbage behind it.
+        first = first.or(Some(rest));
+        from += at + 1;
+    }
+    first.unwrap_or_default()
 }
 
 /// How far an exchange came: a deadline that passes is worded by it.
@@ -139,11 +169,11 @@ impl Client {
         buffers: &Buffers,
         config: &ScrapeConfig,
         target: &Target,
-        user_agent: &str,
+        settings: &Settings,
     ) -> Result<Fetched, Error> {
         self.phase.set(Phase::Head);
         check_supported(config, target)?;
-        let headers = headers(config, target, user_agent).await?;
+        let headers = headers(config, target, settings).await?;
         let mut at = (target.address.clone(), target.path.clone());
         for _ in 0..=REDIRECTS_MAX {
             let (head, body) = self.exchange_retrying(buffers, config, target, &at, &headers).await?;
@@ -401,13 +431,13 @@ fn check_supported(config: &ScrapeConfig, target: &Target) -> Result<(), Error> 
 async fn headers(
     config: &ScrapeConfig,
     target: &Target,
-    user_agent: &str,
+    settings: &Settings,
 ) -> Result<Vec<(String, String)>, Error> {
     let encoding = if config.enable_compression { "gzip" } else { "identity" };
     let timeout = format_f(Duration::from_millis(target.timeout_ms.unsigned_abs()).as_secs_f64());
     let mut headers: Vec<(String, String)> = [
-        ("User-Agent", user_agent.to_owned()),
-        ("Accept", content::accept(config)),
+        ("User-Agent", settings.user_agent.clone()),
+        ("Accept", content::accept(config, settings.features)),
         ("Accept-Encoding", encoding.to_owned()),
         ("X-Prometheus-Scrape-Timeout-Seconds", timeout),
     ]
@@ -496,6 +526,28 @@ mod tests {
         // A trailer that lies about the size costs a second try, no more.
         packed[n - 4..n].copy_from_slice(&[1, 0, 0, 0]);
         let _ = buffers.gunzip(&packed[..n], 1 << 20);
+    }
+
+    #[test]
+    fn every_member_of_a_body_is_read() {
+        let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+        let mut pack = |text: &[u8]| {
+            let mut out = vec![0; compressor.gzip_compress_bound(text.len())];
+            let n = compressor.gzip_compress(text, &mut out).unwrap();
+            out.truncate(n);
+            out
+        };
+        let buffers = Buffers::default();
+        let large = vec![b'x'; 70_000];
+        let body = [pack(b"a 1\n"), pack(b""), pack(&large), pack(b"b 2\n"), pack(b"b 2\n")].concat();
+        let page = [b"a 1\n", &large[..], b"b 2\n", b"b 2\n"].concat();
+        assert_eq!(buffers.gunzip(&body, 1 << 20).unwrap(), page);
+        assert_eq!(buffers.gunzip(&body, page.len()).unwrap(), page);
+        assert_eq!(buffers.gunzip(&body, page.len() - 1), Err(Error::BodyLimit));
+        let garbage = [&body[..], b"garbage"].concat();
+        assert_eq!(buffers.gunzip(&garbage, 1 << 20), Err(Error::Fetch("gzip: invalid header".to_owned())));
+        let cut = &body[..body.len() - 9];
+        assert_eq!(buffers.gunzip(cut, 1 << 20), Err(Error::Fetch("unexpected EOF".to_owned())));
     }
 
     #[test]

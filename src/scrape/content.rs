@@ -4,7 +4,7 @@ use model::quote::quoted;
 
 use crate::config::ScrapeConfig;
 use crate::config::scrape::ScrapeProtocol;
-use crate::scrape::Error;
+use crate::scrape::{Error, Features};
 
 /// The forms that are told apart when reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,9 +14,6 @@ pub enum Form {
     Protobuf,
 }
 
-/// The forms this build can read: only these are asked for.
-pub const READABLE: [Form; 1] = [Form::Text];
-
 fn form_of(protocol: ScrapeProtocol) -> Form {
     match protocol {
         ScrapeProtocol::OpenMetricsText0_0_1 | ScrapeProtocol::OpenMetricsText1_0_0 => Form::OpenMetrics,
@@ -25,11 +22,20 @@ fn form_of(protocol: ScrapeProtocol) -> Form {
     }
 }
 
+/// The job's protocols. Only protobuf says when every counter began: who wants to know asks for it first, unless
+/// the job says otherwise.
+fn protocols(config: &ScrapeConfig, features: Features) -> &[ScrapeProtocol] {
+    match features.created_zero && config.protocols == ScrapeProtocol::DEFAULT {
+        true => &ScrapeProtocol::DEFAULT_PROTO_FIRST,
+        false => &config.protocols,
+    }
+}
+
 /// The `Accept` header: the job's protocols in their order, then anything.
-pub fn accept(config: &ScrapeConfig) -> String {
+pub fn accept(config: &ScrapeConfig, features: Features) -> String {
     let mut out = String::new();
     let mut weight = ScrapeProtocol::ALL.len() + 1;
-    for protocol in config.protocols.iter().filter(|p| READABLE.contains(&form_of(**p))) {
+    for protocol in protocols(config, features) {
         out.push_str(protocol.media_type());
         let has_escaping =
             matches!(protocol, ScrapeProtocol::PrometheusText1_0_0 | ScrapeProtocol::OpenMetricsText1_0_0);
@@ -96,10 +102,25 @@ mod tests {
     use crate::scrape::target::tests::config;
 
     #[test]
-    fn only_what_can_be_read_is_asked_for() {
+    fn protocols_are_asked_for_in_their_order() {
+        let mut c = config();
+        let zero = accept(&c, Features { created_zero: true, ..Features::default() });
+        assert!(
+            zero.starts_with("application/vnd.google.protobuf;") && zero.ends_with(",*/*;q=0.1"),
+            "{zero}"
+        );
         assert_eq!(
-            accept(&config()),
-            "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.4"
+            accept(&c, Features::default()),
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+             application/openmetrics-text;version=0.0.1;q=0.5,\
+             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+        );
+        c.protocols = vec![ScrapeProtocol::PrometheusProto, ScrapeProtocol::PrometheusText1_0_0];
+        c.name_escaping = crate::config::scrape::NameEscaping::Underscores;
+        assert_eq!(
+            accept(&c, Features::default()),
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
+             text/plain;version=1.0.0;escaping=underscores;q=0.5,*/*;q=0.4"
         );
     }
 

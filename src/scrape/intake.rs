@@ -3,16 +3,25 @@
 //! Known series cost no label work and no allocation: a changed value is an index and a number. Labels are read when
 //! a series appears, or when all must be told again (after a refusal, under a new configuration).
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use exposition::page::{PageCache, PageReader, Stamped};
+use hashbrown::HashMap;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use exposition::flat::FoundHistogram;
+use exposition::page::{Changes, PageReader, Stamped};
 use exposition::text::MetricKind;
+use exposition::{FlatPage, FlatReader, Held, Syntax, gather, nhcb, protobuf};
 use model::{Labels, STALE_NAN, ShardId, Timestamp};
 
 use crate::config::ScrapeConfig;
-use crate::scrape::labels::{report_labels, series_labels};
+use crate::scrape::content::Form;
+use crate::scrape::histograms::Message;
+use crate::scrape::labels::{Naming, report_labels, series_labels};
+use crate::scrape::reading::{Features, Reading};
 use crate::scrape::report::{EXTRA_NAMES, NAMES, Report};
-use crate::scrape::{Error, Sink, Target};
+use crate::scrape::{Error, Sink, Target, histograms};
 use crate::shard::appender::{Appender, Slot, Source};
 use crate::shard::commons::Bounds;
 
@@ -21,14 +30,41 @@ const DEAD_SLOTS_MIN: u32 = 8192;
 
 /// What all targets of a shard share while one of them is read. Nothing in it outlives a scrape.
 pub struct Scratch {
-    reader: PageReader,
+    readers: Readers,
+    flat: FlatPage,
     appender: Appender,
     fresh: Vec<(u32, Labels)>,
+    /// Histograms of the page, and their bytes.
+    messages: Vec<Message>,
+    message_bytes: Vec<u8>,
 }
 
 impl Scratch {
     pub fn new(shard_count: u16) -> Self {
-        Scratch { reader: PageReader::new(), appender: Appender::new(shard_count), fresh: Vec::new() }
+        Scratch {
+            readers: Readers { lines: PageReader::new(), flat: FlatReader::default() },
+            flat: FlatPage::default(),
+            appender: Appender::new(shard_count),
+            fresh: Vec::new(),
+            messages: Vec::new(),
+            message_bytes: Vec::new(),
+        }
+    }
+}
+
+/// Who reads pages of either kind.
+struct Readers {
+    lines: PageReader,
+    flat: FlatReader,
+}
+
+impl Readers {
+    /// What the page that `held` took last changed.
+    fn changes(&self, held: &Held) -> &Changes {
+        match held {
+            Held::Lines(_) => self.lines.changes(),
+            Held::Flat(_) => self.flat.changes(),
+        }
     }
 }
 
@@ -61,6 +97,8 @@ enum State {
     InRow,
     /// Its samples bring their own timestamps.
     Stamped,
+    /// Its last sample was a native histogram.
+    Histogram,
 }
 
 /// A slot of the page and where its series lives: 8 bytes a series.
@@ -85,13 +123,21 @@ type ReportSlot = (Slot, bool);
 pub struct Intake {
     config: Arc<ScrapeConfig>,
     target: Arc<Target>,
-    cache: PageCache,
+    features: Features,
+    reading: Reading,
+    held: Held,
     source: Source,
     generation: u64,
     entries: Vec<Entry>,
     report: Vec<ReportSlot>,
     /// Series that a new configuration names otherwise: they end with the next row.
     ending: Vec<Slot>,
+    /// The same of series whose last sample was a histogram.
+    ending_histograms: Vec<Slot>,
+    /// Hash of the exemplar that was told last, by slot: senders repeat theirs for as long as they have no other.
+    exemplars_told: HashMap<u32, u64>,
+    /// When the counters of slots began, as it was told last.
+    starts_told: HashMap<u32, i64>,
     unmet: u32,
     dropped: u32,
     defined: u32,
@@ -104,16 +150,22 @@ pub struct Intake {
 }
 
 impl Intake {
-    pub fn new(config: Arc<ScrapeConfig>, target: Arc<Target>, sink: &dyn Sink) -> Self {
+    pub fn new(config: Arc<ScrapeConfig>, target: Arc<Target>, features: Features, sink: &dyn Sink) -> Self {
+        let reading = Reading::default();
         Intake {
             config,
             target,
-            cache: PageCache::new(),
+            features,
+            reading,
+            held: reading.held(),
             source: Source::new(sink.new_source(), sink.shard_count()),
             generation: sink.generation(),
             entries: Vec::new(),
             report: Vec::new(),
             ending: Vec::new(),
+            ending_histograms: Vec::new(),
+            exemplars_told: HashMap::new(),
+            starts_told: HashMap::new(),
             unmet: 0,
             dropped: 0,
             defined: 0,
@@ -123,25 +175,38 @@ impl Intake {
         }
     }
 
-    pub fn cache(&self) -> &PageCache {
-        &self.cache
+    pub fn held(&self) -> &Held {
+        &self.held
     }
 
     /// Heap bytes: the page and its table, and what each series costs here.
     pub fn bytes(&self) -> usize {
-        self.cache.bytes() + self.entries.capacity() * size_of::<Entry>()
+        self.held.bytes() + self.entries.capacity() * size_of::<Entry>()
     }
 
     /// To be called before each row. False where `at` is not later than the last row: the clock went back, and
     /// Prometheus would drop every sample as out of order.
-    pub fn begin(&mut self, sink: &dyn Sink, at: Timestamp) -> bool {
-        let live = self.cache.line_count() as u32;
+    pub fn begin(&mut self, sink: &dyn Sink, at: Timestamp, form: Option<Form>) -> bool {
+        self.follow_form(sink, form);
+        let live = self.held.line_count() as u32;
         let is_littered = self.defined > live.saturating_mul(2).saturating_add(DEAD_SLOTS_MIN);
         if self.is_lost || is_littered || self.generation != sink.generation() {
             self.begin_anew(sink);
         }
         self.bounds = sink.bounds(at);
         at > self.source.last_time()
+    }
+
+    /// The target answers in another form: its keys are other bytes, so all of its series are met again.
+    fn follow_form(&mut self, sink: &dyn Sink, form: Option<Form>) {
+        let Some(form) = form else { return };
+        let reading = Reading::of(form, self.target.histograms, self.features);
+        if reading != self.reading {
+            self.reading = reading;
+            self.held = reading.held();
+            self.entries.clear();
+            self.begin_anew(sink);
+        }
     }
 
     fn begin_anew(&mut self, sink: &dyn Sink) {
@@ -154,6 +219,9 @@ impl Intake {
         }
         self.report.clear();
         self.ending.clear();
+        self.ending_histograms.clear();
+        self.exemplars_told.clear();
+        self.starts_told.clear();
         (self.dropped, self.defined) = (0, 0);
         self.must_tell_all = true;
         self.is_lost = false;
@@ -168,15 +236,14 @@ impl Intake {
         at: Timestamp,
         counts: &mut Counts,
     ) -> Result<(), Error> {
-        if let Err(e) = scratch.reader.read(&mut self.cache, page) {
-            counts.scraped = u64::from(scratch.reader.changes().samples);
+        if let Err(e) = self.read(scratch, page, counts) {
             counts.kept = counts.scraped.saturating_sub(u64::from(self.dropped));
             return Err(Error::Page(e.to_string()));
         }
         scratch.appender.set_late(self.bounds.late());
-        self.end_old(&mut scratch.appender);
+        self.end_old(&mut scratch.appender, at);
         self.note_keys(scratch, at);
-        let changes = scratch.reader.changes();
+        let changes = scratch.readers.changes(&self.held);
         counts.scraped = u64::from(changes.samples);
         counts.duplicates = u64::from(changes.repeated);
         let met = if self.unmet > 0 { self.meet(scratch) } else { Ok(()) };
@@ -187,41 +254,204 @@ impl Intake {
         if limit > 0 && counts.kept - counts.duplicates > limit {
             return Err(Error::SampleLimit);
         }
-        self.check_too_old(&scratch.reader)?;
+        self.check_too_old(scratch.readers.changes(&self.held))?;
+        self.write_messages(scratch)?;
         self.define_fresh(scratch);
+        self.tell_starts(scratch, at);
         self.tell(scratch, counts);
+        self.tell_histograms(scratch, at, counts);
+        self.tell_exemplars(scratch, at);
         Ok(())
     }
 
     /// A sample that is older than what is taken out of order fails its whole page, as in Prometheus. Here only by
     /// the house's bounds: what is too old for its series alone its shard counts.
-    fn check_too_old(&self, reader: &PageReader) -> Result<(), Error> {
+    fn check_too_old(&self, changes: &Changes) -> Result<(), Error> {
         let Some(late) = self.bounds.late().filter(|_| self.config.honor_timestamps) else { return Ok(()) };
         let oldest = late.min(self.bounds.oldest());
-        let is_too_old =
-            |s: &Stamped| s.timestamp < oldest && self.entries[s.slot as usize].state != State::Dropped;
-        match reader.changes().stamped.iter().any(is_too_old) {
+        let is_kept = |slot: u32| self.entries[slot as usize].state != State::Dropped;
+        let float = |s: &Stamped| s.timestamp < oldest && is_kept(s.slot);
+        let histogram = |h: &FoundHistogram| h.timestamp.is_some_and(|t| t < oldest) && is_kept(h.slot);
+        match changes.stamped.iter().any(float) || changes.histograms.iter().any(histogram) {
             true => Err(Error::TooOld),
             false => Ok(()),
         }
     }
 
-    fn end_old(&mut self, appender: &mut Appender) {
+    /// Reads the page into what is held; an error leaves that as it was.
+    fn read(
+        &mut self,
+        scratch: &mut Scratch,
+        page: &mut Vec<u8>,
+        counts: &mut Counts,
+    ) -> Result<(), exposition::Error> {
+        if page.is_empty() && self.reading.syntax() == Some(Syntax::OpenMetrics) {
+            // An empty body is a page without series in every form.
+            page.extend_from_slice(b"# EOF\n");
+        }
+        let cache = match &mut self.held {
+            Held::Lines(cache) => {
+                let read = scratch.readers.lines.read(cache, page).map(|_| ());
+                return read
+                    .inspect_err(|_| counts.scraped = u64::from(scratch.readers.lines.changes().samples));
+            }
+            Held::Flat(cache) => cache,
+        };
+        let flat = &mut scratch.flat;
+        let read = match self.reading {
+            Reading::Protobuf(wishes) => protobuf::read(page, wishes.protobuf(), flat),
+            Reading::EveryLine { syntax, .. } | Reading::Lines(syntax) => gather::read(syntax, page, flat),
+        };
+        if let Err(e) = read {
+            counts.scraped = flat.samples.len() as u64;
+            return Err(e);
+        }
+        if self.features.created_zero && self.reading.syntax() == Some(Syntax::OpenMetrics) {
+            gather::take_created(flat);
+        }
+        if let Some(wishes) = self.reading.wishes()
+            && wishes.convert_classic
+        {
+            nhcb::convert(flat, wishes.always_classic);
+        }
+        scratch.readers.flat.read(cache, flat);
+        Ok(())
+    }
+
+    fn end_old(&mut self, appender: &mut Appender, at: Timestamp) {
         for slot in self.ending.drain(..) {
             appender.end(&mut self.source, slot);
+        }
+        for slot in self.ending_histograms.drain(..) {
+            appender.append_histogram_at(&self.source, slot, at, 0, histograms::stale_message());
+        }
+    }
+
+    /// Checks the page's histograms against the job's limits, before anything of the page is told.
+    fn write_messages(&self, scratch: &mut Scratch) -> Result<(), Error> {
+        scratch.messages.clear();
+        scratch.message_bytes.clear();
+        let Held::Flat(cache) = &self.held else { return Ok(()) };
+        for found in &scratch.readers.flat.changes().histograms {
+            if self.entries[found.slot as usize].state == State::Dropped {
+                continue;
+            }
+            let counts = &cache.page().histograms[found.index as usize];
+            let bytes = histograms::write(&self.config, counts, &mut scratch.message_bytes)?;
+            let zero = (self.features.created_zero && found.start != 0)
+                .then(|| histograms::write_zero(counts, &mut scratch.message_bytes));
+            let (slot, timestamp) = (found.slot, found.timestamp);
+            scratch.messages.push(Message { slot, timestamp, bytes, zero });
+        }
+        Ok(())
+    }
+
+    /// Writes a zero where a counter began, if that is later than what is known of its series.
+    fn tell_starts(&mut self, scratch: &mut Scratch, at: Timestamp) {
+        if !self.features.created_zero {
+            return;
+        }
+        let Scratch { readers, appender, messages, message_bytes, .. } = scratch;
+        let Held::Flat(_) = &self.held else { return };
+        let zeros: HashMap<u32, &Option<Range<usize>>> = messages.iter().map(|m| (m.slot, &m.zero)).collect();
+        for (slot, start, timestamp) in &readers.flat.changes().starts {
+            let entry = self.entries[*slot as usize];
+            let is_kept = !matches!(entry.state, State::Dropped | State::Unmet | State::Free);
+            let time = timestamp.filter(|_| self.config.honor_timestamps).unwrap_or(at);
+            if !is_kept || *start >= time || self.starts_told.insert(*slot, *start) == Some(*start) {
+                continue;
+            }
+            if entry.state != State::Idle && *start <= self.source.last_time() {
+                continue;
+            }
+            match zeros.get(slot) {
+                Some(Some(zero)) => {
+                    let message = &message_bytes[zero.clone()];
+                    appender.append_histogram_at(&self.source, entry.slot(), *start, 0, message);
+                }
+                Some(None) => {}
+                None => appender.append_at(entry.slot(), *start, 0, 0.0),
+            }
+        }
+    }
+
+    /// Histograms take no part in the row: each scrape brings all of them.
+    fn tell_histograms(&mut self, scratch: &mut Scratch, at: Timestamp, counts: &mut Counts) {
+        let Held::Flat(cache) = &mut self.held else { return };
+        cache.forget_histograms();
+        for m in &scratch.messages {
+            let entry = &mut self.entries[m.slot as usize];
+            if matches!(entry.state, State::Dropped | State::Unmet | State::Free) {
+                continue;
+            }
+            let own = m.timestamp.filter(|_| self.config.honor_timestamps);
+            let time = own.unwrap_or(at);
+            let is_too_far_back = self.bounds.window_ms == 0 && own.is_some_and(|t| t < self.bounds.oldest());
+            if time > self.bounds.latest || is_too_far_back {
+                counts.out_of_bounds += 1;
+                counts.too_far_back += u64::from(is_too_far_back);
+                continue;
+            }
+            if entry.state == State::InRow {
+                scratch.appender.end(&mut self.source, entry.slot());
+            }
+            entry.state = if own.is_some() { State::Stamped } else { State::Histogram };
+            let message = &scratch.message_bytes[m.bytes.clone()];
+            scratch.appender.append_histogram_at(&self.source, entry.slot(), time, 0, message);
+        }
+    }
+
+    fn tell_exemplars(&mut self, scratch: &mut Scratch, at: Timestamp) {
+        if !self.features.exemplars {
+            return;
+        }
+        let Scratch { readers, appender, .. } = scratch;
+        let changes = readers.changes(&self.held);
+        let mut found: Vec<_> = changes.exemplars.iter().collect();
+        found.sort_by_key(|x| x.timestamp);
+        for x in found {
+            let entry = self.entries[x.slot as usize];
+            if matches!(entry.state, State::Dropped | State::Unmet | State::Free) {
+                continue;
+            }
+            if x.timestamp.is_none() && entry.state == State::Histogram {
+                continue;
+            }
+            let raw = self.held.text(&x.labels);
+            let hash = xxh3_64_with_seed(raw, x.value.to_bits() ^ x.timestamp.unwrap_or(-1) as u64);
+            if self.exemplars_told.insert(x.slot, hash) == Some(hash) {
+                continue;
+            }
+            let Ok(labels) = exposition::key::exemplar_labels(raw) else { continue };
+            let labels = Labels::from_pairs(labels);
+            let sample_time = x.sample_timestamp.filter(|_| self.config.honor_timestamps).unwrap_or(at);
+            let time = x.timestamp.unwrap_or(sample_time);
+            appender.append_exemplar(&self.source, entry.slot(), time, x.value, &labels);
         }
     }
 
     /// Follows the page's keys: who vanished ends, who appeared is to be met.
     fn note_keys(&mut self, scratch: &mut Scratch, at: Timestamp) {
         scratch.fresh.clear();
-        self.entries.resize(self.cache.slot_count() as usize, Entry::default());
-        let changes = scratch.reader.changes();
+        self.entries.resize(self.held.slot_count() as usize, Entry::default());
+        let Scratch { readers, appender, .. } = scratch;
+        let changes = readers.changes(&self.held);
         for v in &changes.vanished {
+            self.exemplars_told.remove(&v.slot);
+            self.starts_told.remove(&v.slot);
             let entry = std::mem::take(&mut self.entries[v.slot as usize]);
             match entry.state {
-                State::InRow => scratch.appender.end(&mut self.source, entry.slot()),
-                State::Stamped => self.end_stamped(&mut scratch.appender, entry, at),
+                State::InRow => appender.end(&mut self.source, entry.slot()),
+                State::Stamped => self.end_stamped(appender, entry, at),
+                State::Histogram => {
+                    appender.append_histogram_at(
+                        &self.source,
+                        entry.slot(),
+                        at,
+                        0,
+                        histograms::stale_message(),
+                    );
+                }
                 State::Unmet => self.unmet -= 1,
                 State::Dropped => self.dropped -= 1,
                 State::Idle | State::Free => {}
@@ -241,7 +471,8 @@ impl Intake {
 
     /// Reads the labels of series whose labels were not read yet.
     fn meet(&mut self, scratch: &mut Scratch) -> Result<(), Error> {
-        let appeared = &scratch.reader.changes().appeared;
+        let Scratch { readers, fresh, .. } = scratch;
+        let appeared = &readers.changes(&self.held).appeared;
         let all_appeared = appeared.len() == self.unmet as usize;
         let mut meeting = Meeting {
             config: &self.config,
@@ -249,12 +480,16 @@ impl Intake {
             entries: &mut self.entries,
             dropped: &mut self.dropped,
             unmet: &mut self.unmet,
-            fresh: &mut scratch.fresh,
+            fresh,
+            types: self.features.type_and_unit,
         };
+        let held = &self.held;
         if all_appeared {
-            appeared.iter().try_for_each(|a| meeting.meet(a.slot, self.cache.key(a), a.kind))
+            appeared.iter().try_for_each(|a| meeting.meet(a.slot, held.key(a), a.kind, held.unit(a.family)))
         } else {
-            self.cache.series().try_for_each(|line| meeting.meet(line.slot, line.key, line.kind))
+            held.try_for_each_series(|line| {
+                meeting.meet(line.slot, line.key, line.kind, held.unit(line.family))
+            })
         }
     }
 
@@ -274,11 +509,12 @@ impl Intake {
 
     /// Writes the page's values into the row.
     fn tell(&mut self, scratch: &mut Scratch, counts: &mut Counts) {
-        let changes = scratch.reader.changes();
+        let Scratch { readers, appender, .. } = scratch;
+        let changes = readers.changes(&self.held);
         let mut row = Row {
             entries: &mut self.entries,
             source: &mut self.source,
-            appender: &mut scratch.appender,
+            appender,
             honors_timestamps: self.config.honor_timestamps,
             bounds: self.bounds,
             counts,
@@ -288,8 +524,8 @@ impl Intake {
         }
         if self.must_tell_all {
             self.must_tell_all = false;
-            self.cache.row().for_each(|(slot, value)| row.put(slot, value));
-            self.cache.stamped().for_each(|s| row.put_stamped(s.slot, s.timestamp, s.value));
+            self.held.for_each_in_row(|(slot, value)| row.put(slot, value));
+            self.held.for_each_stamped(|s| row.put_stamped(s.slot, s.timestamp, s.value));
         } else {
             changes.changed.iter().for_each(|(slot, value)| row.put(*slot, *value));
             changes.stamped.iter().for_each(|s| row.put_stamped(s.slot, s.timestamp, s.value));
@@ -299,8 +535,9 @@ impl Intake {
     /// Ends every series of the target with the row that is being written: the page did not come, or was refused.
     pub fn mark_stale(&mut self, scratch: &mut Scratch, at: Timestamp) {
         scratch.appender.set_late(self.bounds.late());
-        self.end_old(&mut scratch.appender);
-        if self.must_tell_all && !self.entries.iter().any(|e| e.state == State::InRow) {
+        self.end_old(&mut scratch.appender, at);
+        let is_live = |e: &Entry| matches!(e.state, State::InRow | State::Histogram);
+        if self.must_tell_all && !self.entries.iter().any(is_live) {
             return;
         }
         self.must_tell_all = true;
@@ -309,6 +546,10 @@ impl Intake {
             match entry.state {
                 State::InRow => scratch.appender.end(&mut self.source, entry.slot()),
                 State::Stamped => self.end_stamped(&mut scratch.appender, entry, at),
+                State::Histogram => {
+                    let (slot, message) = (entry.slot(), histograms::stale_message());
+                    scratch.appender.append_histogram_at(&self.source, slot, at, 0, message);
+                }
                 _ => continue,
             }
             self.entries[i].state = State::Idle;
@@ -317,7 +558,8 @@ impl Intake {
 
     /// Writes the report and hands the row on.
     pub fn commit(&mut self, scratch: &mut Scratch, sink: &dyn Sink, at: Timestamp, report: &Report) {
-        let names = NAMES.iter().chain(EXTRA_NAMES.iter().filter(|_| self.config.extra_scrape_metrics));
+        let has_extra = self.config.extra_scrape_metrics || self.features.extra_metrics;
+        let names = NAMES.iter().chain(EXTRA_NAMES.iter().filter(|_| has_extra));
         for (i, (name, value)) in names.zip(report.values()).enumerate() {
             if i == self.report.len() {
                 let labels = report_labels(&self.target.labels, name);
@@ -365,28 +607,42 @@ impl Intake {
         if !names_differently(&old, &self.config) {
             return;
         }
-        for line in self.cache.series() {
-            let Some(entry) = self.entries.get_mut(line.slot as usize) else { continue };
-            if matches!(entry.state, State::Free | State::Unmet) {
-                continue;
-            }
-            let named = |c: &ScrapeConfig| series_labels(c, &self.target.labels, line.key, line.kind);
-            if named(&old) == named(&self.config) {
-                continue;
-            }
-            match entry.state {
-                State::InRow => self.ending.push(entry.slot()),
-                State::Dropped => self.dropped -= 1,
-                _ => {}
-            }
-            *entry = Entry { state: State::Unmet, ..Entry::default() };
-            self.unmet += 1;
-            self.must_tell_all = true;
-        }
+        self.rename(&old);
         if old.extra_scrape_metrics != self.config.extra_scrape_metrics {
             let keep = NAMES.len().min(self.report.len());
             self.ending.extend(self.report.drain(keep..).filter(|(_, is_in_row)| *is_in_row).map(|(s, _)| s));
         }
+    }
+
+    /// Series that the old configuration named otherwise are to be met again.
+    fn rename(&mut self, old: &ScrapeConfig) {
+        let Intake { held, entries, config, target, features, ending, ending_histograms, .. } = self;
+        let (mut met_anew, mut dropped) = (0, 0);
+        let types = features.type_and_unit;
+        // Nothing here fails: the walk is one that could be ended by an error.
+        let _ = held.try_for_each_series(|line| {
+            let Some(entry) = entries.get_mut(line.slot as usize) else { return Ok::<(), ()>(()) };
+            if matches!(entry.state, State::Free | State::Unmet) {
+                return Ok(());
+            }
+            let naming = Naming { key: line.key, kind: line.kind, unit: held.unit(line.family), types };
+            let named = |c: &ScrapeConfig| series_labels(c, &target.labels, naming);
+            if named(old) == named(config) {
+                return Ok(());
+            }
+            match entry.state {
+                State::InRow => ending.push(entry.slot()),
+                State::Histogram => ending_histograms.push(entry.slot()),
+                State::Dropped => dropped += 1,
+                _ => {}
+            }
+            *entry = Entry { state: State::Unmet, ..Entry::default() };
+            met_anew += 1;
+            Ok(())
+        });
+        self.dropped -= dropped;
+        self.unmet += met_anew;
+        self.must_tell_all |= met_anew > 0;
     }
 
     /// Samples with timestamps of their own move to the row or out of it: all is told again.
@@ -395,13 +651,15 @@ impl Intake {
         if !self.config.honor_timestamps {
             return;
         }
-        for sample in self.cache.stamped() {
-            let Some(entry) = self.entries.get_mut(sample.slot as usize) else { continue };
-            if entry.state == State::InRow {
-                self.ending.push(entry.slot());
+        let Intake { held, entries, ending, .. } = self;
+        held.for_each_stamped(|sample| {
+            if let Some(entry) = entries.get_mut(sample.slot as usize)
+                && entry.state == State::InRow
+            {
+                ending.push(entry.slot());
                 entry.state = State::Idle;
             }
-        }
+        });
     }
 }
 
@@ -423,15 +681,18 @@ struct Meeting<'a> {
     dropped: &'a mut u32,
     unmet: &'a mut u32,
     fresh: &'a mut Vec<(u32, Labels)>,
+    /// Type and unit are labels, too.
+    types: bool,
 }
 
 impl Meeting<'_> {
-    fn meet(&mut self, slot: u32, key: &[u8], kind: MetricKind) -> Result<(), Error> {
+    fn meet(&mut self, slot: u32, key: &[u8], kind: MetricKind, unit: &str) -> Result<(), Error> {
         let entry = &mut self.entries[slot as usize];
         if entry.state != State::Unmet {
             return Ok(());
         }
-        match series_labels(self.config, self.target, key, kind)? {
+        let naming = Naming { key, kind, unit, types: self.types };
+        match series_labels(self.config, self.target, naming)? {
             Some(labels) => self.fresh.push((slot, labels)),
             None => {
                 entry.state = State::Dropped;
@@ -459,7 +720,7 @@ impl Row<'_> {
         let entry = &mut self.entries[slot as usize];
         match entry.state {
             State::InRow => self.appender.set(entry.slot(), value),
-            State::Idle | State::Stamped => {
+            State::Idle | State::Stamped | State::Histogram => {
                 entry.state = State::InRow;
                 self.appender.begin(self.source, entry.slot(), value);
             }
@@ -472,7 +733,7 @@ impl Row<'_> {
             return self.put(slot, value);
         }
         let entry = &mut self.entries[slot as usize];
-        if !matches!(entry.state, State::Idle | State::Stamped | State::InRow) {
+        if !matches!(entry.state, State::Idle | State::Stamped | State::InRow | State::Histogram) {
             return;
         }
         let is_too_far_back = self.bounds.window_ms == 0 && timestamp < self.bounds.oldest();
@@ -481,7 +742,7 @@ impl Row<'_> {
             self.counts.too_far_back += u64::from(is_too_far_back);
             return;
         }
-        if entry.state == State::Idle {
+        if matches!(entry.state, State::Idle | State::Histogram) {
             entry.state = State::Stamped;
         }
         self.appender.append_at(entry.slot(), timestamp, 0, value);

@@ -64,14 +64,20 @@ impl World {
     fn new(config: ScrapeConfig) -> Self {
         let sink = Shards::new();
         let target = Arc::new(target(&config, &[("__address__", "i")]));
-        let intake = Intake::new(Arc::new(config), target, &sink);
+        let intake = Intake::new(Arc::new(config), target, Features::default(), &sink);
         World { scratch: Scratch::new(3), intake, sink, now: 0 }
     }
 
     /// A scrape ten seconds after the last; `None` is one that failed. Says what it came to.
     fn scrape(&mut self, page: Option<&str>) -> String {
+        self.scrape_as(Form::Text, page)
+    }
+
+    /// An empty page has no form.
+    fn scrape_as(&mut self, form: Form, page: Option<&str>) -> String {
         self.now += 10;
-        assert!(self.intake.begin(&self.sink, self.now));
+        let form = page.filter(|p| !p.is_empty()).map(|_| form);
+        assert!(self.intake.begin(&self.sink, self.now, form));
         let mut counts = Counts::default();
         let result = match page {
             None => Err(Error::Fetch("refused".to_owned())),
@@ -255,9 +261,9 @@ fn after_a_refusal_the_source_begins_anew() {
 fn a_clock_that_went_back_writes_nothing() {
     let mut w = World::new(config());
     w.scrape(Some("a 1\n"));
-    assert!(!w.intake.begin(&w.sink, 10));
-    assert!(!w.intake.begin(&w.sink, 5));
-    assert!(w.intake.begin(&w.sink, 11));
+    assert!(!w.intake.begin(&w.sink, 10, None));
+    assert!(!w.intake.begin(&w.sink, 5, None));
+    assert!(w.intake.begin(&w.sink, 11, None));
 }
 
 #[test]
@@ -326,4 +332,31 @@ fn late_samples_are_taken_within_the_window() {
         "a page with a sample that is too old fails: {}",
         w.samples("b")
     );
+}
+
+#[test]
+fn another_form_begins_anew_and_an_empty_page_ends_all() {
+    let mut w = World::new(config());
+    assert_eq!(w.scrape(Some("a 1\nb 2\n")), "2/2/2");
+    assert_eq!(w.scrape_as(Form::OpenMetrics, Some("a 3\nb 2\n# EOF\n")), "2/2/2");
+    assert_eq!(w.scrape_as(Form::OpenMetrics, Some("a 3\n# EOF\n")), "1/1/0");
+    assert_eq!(w.scrape_as(Form::OpenMetrics, Some("a 3\n")), "1/1/0 data does not end with # EOF");
+    assert_eq!(w.scrape_as(Form::OpenMetrics, Some("a 3\n# EOF\n")), "1/1/0");
+    assert_eq!(w.scrape(Some("")), "0/0/0");
+    assert_eq!(w.samples("a"), "10=1 20=3 30=3 40=stale 50=3 60=stale");
+    assert_eq!(w.samples("b"), "10=2 20=2 30=stale");
+}
+
+#[test]
+fn counters_begin_with_a_zero_where_that_is_wanted() {
+    let mut w = World::new(config());
+    w.intake.features.created_zero = true;
+    let page =
+        |v: u32, created: &str| Some(format!("# TYPE a counter\na_total {v}\na_created {created}\n# EOF\n"));
+    w.scrape_as(Form::OpenMetrics, page(5, "0.005").as_deref());
+    w.scrape_as(Form::OpenMetrics, page(6, "0.005").as_deref());
+    w.scrape_as(Form::OpenMetrics, page(1, "0.025").as_deref());
+    w.scrape_as(Form::OpenMetrics, page(2, "0.001").as_deref());
+    assert_eq!(w.samples("a_total"), "5=0 10=5 20=6 25=0 30=1 40=2");
+    assert_eq!(w.samples("a_created"), "");
 }

@@ -11,20 +11,45 @@ use model::{Labels, relabel};
 use crate::config::ScrapeConfig;
 use crate::scrape::Error;
 
+const TYPE: &str = "__type__";
+const UNIT: &str = "__unit__";
 const EXPORTED_PREFIX: &str = "exported_";
 /// `%.50s`: how much of a name an error shows.
 const SHOWN_CHARS: usize = 50;
+
+/// What a sample's own labels are made of.
+#[derive(Clone, Copy)]
+pub struct Naming<'a> {
+    pub key: &'a [u8],
+    pub kind: MetricKind,
+    pub unit: &'a str,
+    /// Type and unit are labels, too.
+    pub types: bool,
+}
+
+/// Type and unit as labels; what the page itself says under these names does not count.
+fn add_types<'a>(own: &mut SampleLabels<'a>, naming: Naming<'a>) {
+    own.retain(|(name, _)| name != TYPE && name != UNIT);
+    if naming.kind != MetricKind::Unknown {
+        own.push((TYPE.into(), naming.kind.as_str().into()));
+    }
+    if !naming.unit.is_empty() {
+        own.push((UNIT.into(), naming.unit.into()));
+    }
+}
 
 /// The series that a key stands for; `None` where the rules drop it.
 pub fn series_labels(
     config: &ScrapeConfig,
     target: &Labels,
-    raw_key: &[u8],
-    kind: MetricKind,
+    naming: Naming<'_>,
 ) -> Result<Option<Labels>, Error> {
-    let own = key::decode(raw_key, kind).map_err(|e| match e {
+    let mut own = key::decode(naming.key, naming.kind).map_err(|e| match e {
         KeyError::NotUtf8(_) | KeyError::NotASeries(_) => Error::Page(e.to_string()),
     })?;
+    if naming.types {
+        add_types(&mut own, naming);
+    }
     if let Some(twice) = repeated_name(&own) {
         return Err(Error::Page(format!("label name \"{twice}\" is not unique: invalid sample")));
     }
@@ -138,7 +163,8 @@ mod tests {
 
     fn check(config: &ScrapeConfig, key: &str, want: &str) {
         let target = Labels::from_pairs([("instance", "i"), ("job", "j"), ("exported_job", "e")]);
-        let got = match series_labels(config, &target, key.as_bytes(), MetricKind::Unknown) {
+        let naming = Naming { key: key.as_bytes(), kind: MetricKind::Unknown, unit: "", types: false };
+        let got = match series_labels(config, &target, naming) {
             Ok(Some(l)) => l.to_string(),
             Ok(None) => "dropped".to_owned(),
             Err(e) => e.to_string(),

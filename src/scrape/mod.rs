@@ -10,17 +10,21 @@ pub mod job; // a configuration and its targets, ready to be dealt to the shards
 pub mod target; // one target: labels, address, schedule
 
 pub mod content; // what to ask for, and what came
+pub mod histograms; // native histograms within the job's limits
 pub mod intake; // pages to rows: the held page, slots, staleness, limits
 pub mod labels; // a sample's labels beside its target's
+pub mod reading; // how what came is read
 pub mod report; // up and its siblings
 pub mod schedule; // when to scrape, and with which timestamp
 
 pub mod client; // one target's page over its connection
+pub mod failure_log; // fetches that failed, in a file
 pub mod scrape_loop; // one target's life
 pub mod scraper; // all loops of a shard
 pub mod status; // what the API tells of a target
 
 pub use job::Job;
+pub use reading::Features;
 pub use scraper::{Scraper, Settings};
 pub use status::{Health, TargetStatus};
 pub use target::Target;
@@ -68,6 +72,9 @@ pub enum Error {
     /// A sample with its own timestamp is older than what is taken out of order.
     #[error("too old sample")]
     TooOld,
+    /// A native histogram with more buckets than `native_histogram_bucket_limit` that cannot be made coarser.
+    #[error("histogram bucket limit exceeded")]
+    BucketLimit,
     /// A label limit.
     #[error("{0}")]
     LabelLimit(String),

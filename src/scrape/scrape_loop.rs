@@ -5,20 +5,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exposition::held::Family;
 use futures_lite::future::or;
 use model::Timestamp;
 
 use crate::config::ScrapeConfig;
 use crate::rt::Moment;
 use crate::rt::gate::Signal;
-use crate::scrape::client::Client;
-use crate::scrape::content::Form;
+use crate::scrape::client::{Client, Fetched};
 use crate::scrape::intake::{Counts, Intake};
 use crate::scrape::report::Report;
 use crate::scrape::schedule::{Aligner, first_due_ns};
 use crate::scrape::scraper::{Key, Shared};
 use crate::scrape::status::{FamilyMetadata, Health, LastScrape};
-use crate::scrape::{Error, Target};
+use crate::scrape::{Error, Target, failure_log};
 
 pub struct Loop {
     key: Key,
@@ -57,7 +57,7 @@ impl Loop {
         target: Arc<Target>,
         limit_error: Option<String>,
     ) -> Self {
-        let intake = Intake::new(config.clone(), target.clone(), &*shared.sink);
+        let intake = Intake::new(config.clone(), target.clone(), shared.settings.features, &*shared.sink);
         Loop {
             key,
             config: RefCell::new(config),
@@ -172,17 +172,23 @@ impl Loop {
             Some(text) => Err(Error::TargetLimit(text)),
             None => {
                 let deadline = started + Duration::from_millis(target.timeout_ms.unsigned_abs());
-                let fetch = client.fetch(&shared.buffers, &config, &target, &shared.settings.user_agent);
+                let fetch = client.fetch(&shared.buffers, &config, &target, &shared.settings);
                 match shared.pulse.within(deadline, fetch).await {
                     Ok(result) => result,
                     Err(_) => Err(client.timed_out(&target)),
                 }
             }
         };
-        let fetched = fetched.and_then(|f| match f.form {
-            None | Some(Form::Text) => Ok(f.page),
-            Some(form) => Err(Error::Content(format!("no reader for the exposition format {form:?}"))),
-        });
+        if let Err(e) = &fetched {
+            failure_log::note(
+                config.failure_log_file.as_ref(),
+                &config.job_name,
+                &target,
+                e,
+                clock.wall_ns(),
+            )
+            .await;
+        }
         let outcome = match self.read(shared, fetched, at) {
             Some(outcome) => outcome,
             None => return self.note_clock_went_back(shared, started_ns),
@@ -192,15 +198,16 @@ impl Loop {
     }
 
     /// Takes the page into the row; `None` where there can be no row.
-    fn read(&self, shared: &Shared, fetched: Result<Vec<u8>, Error>, at: Timestamp) -> Option<Outcome> {
+    fn read(&self, shared: &Shared, fetched: Result<Fetched, Error>, at: Timestamp) -> Option<Outcome> {
         let mut intake = self.intake.borrow_mut();
-        if !intake.begin(&*shared.sink, at) {
+        let form = fetched.as_ref().ok().and_then(|f| f.form);
+        if !intake.begin(&*shared.sink, at, form) {
             return None;
         }
         let scratch = &mut *shared.scratch.borrow_mut();
         let mut counts = Counts::default();
         let mut body_bytes = 0.0;
-        let result = fetched.and_then(|mut page| {
+        let result = fetched.and_then(|Fetched { mut page, .. }| {
             body_bytes = page.len() as f64;
             let read = intake.accept(scratch, &mut page, at, &mut counts);
             shared.buffers.give(page);
@@ -278,24 +285,9 @@ fn on_grid(due: Moment, spacing: Duration) -> Moment {
 }
 
 fn families(intake: &Intake) -> Vec<FamilyMetadata> {
-    use exposition::text::{Event, unescape_help};
-    let mut out: Vec<FamilyMetadata> = Vec::new();
-    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-    // Help and type of a family follow each other, in either order.
-    fn entry(out: &mut Vec<FamilyMetadata>, family: String) -> &mut FamilyMetadata {
-        let at = out.iter().rposition(|f| f.family == family).unwrap_or_else(|| {
-            let (help, unit) = (String::new(), String::new());
-            out.push(FamilyMetadata { family, kind: "unknown", help, unit });
-            out.len() - 1
-        });
-        &mut out[at]
-    }
-    for event in intake.cache().metadata() {
-        match event {
-            Event::Help { name, text: help } => entry(&mut out, text(name)).help = unescape_help(help),
-            Event::Type { name, kind } => entry(&mut out, text(name)).kind = kind.as_str(),
-            _ => {}
-        }
-    }
-    out
+    let shown = |f: Family| {
+        let kind = f.kind.as_str();
+        FamilyMetadata { family: f.name, kind, help: f.help, unit: f.unit }
+    };
+    intake.held().families().into_iter().map(shown).collect()
 }

@@ -13,7 +13,7 @@ use crate::scrape::intake::{Counts, Scratch};
 use crate::scrape::schedule::TOLERANCE_MS_MAX;
 use crate::scrape::scrape_loop::Loop;
 use crate::scrape::status::{Counters, FamilyMetadata, TargetStatus};
-use crate::scrape::{Error, Job, Sink, Target};
+use crate::scrape::{Error, Features, Job, Sink, Target};
 
 /// A target of a job: what tells loops apart.
 pub(super) type Key = (String, u64);
@@ -28,12 +28,14 @@ pub struct Settings {
     pub seed: u64,
     /// Negative where timestamps shall not be aligned.
     pub timestamp_tolerance_ms: i64,
+    pub features: Features,
 }
 
 impl Settings {
     pub fn new(shard: u16, user_agent: &str) -> Self {
         let (user_agent, seed) = (user_agent.to_owned(), 0);
-        Settings { shard, user_agent, seed, timestamp_tolerance_ms: TOLERANCE_MS_MAX }
+        let (timestamp_tolerance_ms, features) = (TOLERANCE_MS_MAX, Features::default());
+        Settings { shard, user_agent, seed, timestamp_tolerance_ms, features }
     }
 }
 
@@ -150,6 +152,7 @@ impl Shared {
             Some(Error::SampleLimit) => c.sample_limit += 1,
             Some(Error::TooOld) => c.too_old += 1,
             Some(Error::LabelLimit(_)) => c.label_limits += 1,
+            Some(Error::BucketLimit) => c.bucket_limit += 1,
             _ => {}
         }
     }

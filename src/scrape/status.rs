@@ -67,4 +67,5 @@ pub struct Counters {
     pub body_limit: u64,
     pub sample_limit: u64,
     pub label_limits: u64,
+    pub bucket_limit: u64,
 }

@@ -7,6 +7,7 @@ use model::{Labels, relabel};
 
 use crate::config::ScrapeConfig;
 use crate::http::request::{push_path_escaped, push_query_escaped};
+use crate::scrape::reading::HistogramWishes;
 
 const ADDRESS: &str = "__address__";
 const SCHEME: &str = "__scheme__";
@@ -37,6 +38,7 @@ pub struct Target {
     pub unix_socket: Option<String>,
     pub interval_ms: i64,
     pub timeout_ms: i64,
+    pub histograms: HistogramWishes,
     /// Of the labels after relabeling (but interval and timeout) and the URL: tells targets apart, and spreads them
     /// over shards and time.
     pub identity: u64,
@@ -66,9 +68,11 @@ impl Target {
             return Err(format!("{} is not a valid hostname", quoted(&address)));
         }
         let (interval_ms, timeout_ms) = schedule(&labels)?;
-        for name in [NATIVE_HISTOGRAMS, CONVERT_CLASSIC, ALWAYS_CLASSIC] {
-            check_bool(&labels, name)?;
-        }
+        let histograms = HistogramWishes {
+            native: read_bool(&labels, NATIVE_HISTOGRAMS)?,
+            convert_classic: read_bool(&labels, CONVERT_CLASSIC)?,
+            always_classic: read_bool(&labels, ALWAYS_CLASSIC)?,
+        };
         labels.retain(|name, _| !name.starts_with(META_PREFIX));
         if labels.value("instance").is_empty() {
             labels.set("instance", &address);
@@ -78,8 +82,8 @@ impl Target {
             &labels.build(),
             before,
             address,
-            interval_ms,
-            timeout_ms,
+            (interval_ms, timeout_ms),
+            histograms,
         ))))
     }
 
@@ -88,8 +92,8 @@ impl Target {
         all: &Labels,
         discovered: Labels,
         address: String,
-        interval_ms: i64,
-        timeout_ms: i64,
+        (interval_ms, timeout_ms): (i64, i64),
+        histograms: HistogramWishes,
     ) -> Target {
         let scheme = all.value_or_empty(SCHEME).to_owned();
         let path = path_and_query(config, all);
@@ -108,6 +112,7 @@ impl Target {
             path,
             interval_ms,
             timeout_ms,
+            histograms,
             identity,
         }
     }
@@ -167,7 +172,7 @@ fn schedule(labels: &LabelsBuilder) -> Result<(i64, i64), String> {
 }
 
 /// The words of Go's `strconv.ParseBool`.
-fn check_bool(labels: &LabelsBuilder, name: &str) -> Result<(), String> {
+fn read_bool(labels: &LabelsBuilder, name: &str) -> Result<bool, String> {
     let value = labels.value(name);
     let what = match name {
         NATIVE_HISTOGRAMS => "scrape native histograms",
@@ -175,7 +180,8 @@ fn check_bool(labels: &LabelsBuilder, name: &str) -> Result<(), String> {
         _ => "always scrape classic histograms",
     };
     match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(()),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => {
             Err(format!("error parsing {what}: strconv.ParseBool: parsing {}: invalid syntax", quoted(value)))
         }

@@ -2,6 +2,7 @@
 
 mod api;
 mod differential;
+mod formats;
 mod house;
 mod machine;
 mod out_of_order;

@@ -149,7 +149,7 @@ fn a_page_may_come_compressed_and_limits_count_what_it_unpacks_to() {
         "accept-encoding: gzip",
         "user-agent: prometheus/3.14.0",
         "x-prometheus-scrape-timeout-seconds: 0.2",
-        "accept: text/plain;version=1.0.0;escaping=allow-utf-8;",
+        "accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,",
     ] {
         assert!(asked.contains(wanted), "{wanted} is not in\n{asked}");
     }
