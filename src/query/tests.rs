@@ -122,6 +122,8 @@ fn names_dropped_at_once_collide_at_once() {
         let error = ask(&engine, &local, text, When::Instant(1000)).unwrap_err();
         assert_eq!(error.to_string(), "vector cannot contain metrics with the same labelset", "{text}");
     }
+    let absent = ask(&engine, &local, "absent_over_time(({l=\"1\"})[1m:10s])", When::Instant(1000)).unwrap();
+    assert_eq!(bits(&absent.value), "");
 }
 
 #[test]
