@@ -9,6 +9,7 @@ use axum::body::Bytes;
 use model::{Labels, Matcher, Timestamp};
 
 use crate::api::error::ApiError;
+use crate::query::account::Progress;
 use crate::query::value::Value;
 use crate::remote::{self, Protocol};
 
@@ -65,9 +66,7 @@ pub struct RunningQuery {
     pub step: i64,
     pub is_waiting: bool,
     pub elapsed: Duration,
-    pub samples: u64,
-    pub samples_peak: u64,
-    pub series: u64,
+    pub progress: Progress,
 }
 
 /// Which series a metadata question is about: any of the selectors, within a time range (inclusive).

@@ -37,9 +37,15 @@ fn push(j: &mut Json, q: &RunningQuery, now: i64) {
         j.timestamp(now - q.elapsed.as_millis() as i64);
         j.key("elapsedSeconds");
         j.float(q.elapsed.as_secs_f64());
-        for (name, count) in
-            [("samplesRead", q.samples), ("peakSamples", q.samples_peak), ("seriesRead", q.series)]
-        {
+        let p = &q.progress;
+        for (name, count) in [
+            ("seriesSelected", p.series_selected),
+            ("seriesRead", p.series_read),
+            ("samplesRead", p.samples_read),
+            ("peakSamples", p.samples_peak),
+            ("bytes", p.bytes),
+            ("peakBytes", p.bytes_peak),
+        ] {
             j.key(name);
             j.number(count);
         }

@@ -25,7 +25,7 @@ use crate::app::query_log::{Entry, QueryLog, Times, stats_json};
 use crate::config::{self, Config};
 use crate::query;
 use crate::query::account::Token;
-use crate::query::engine::{Engine, Listed, Request, When};
+use crate::query::engine::{Engine, Listed, Phase, Request, When};
 use crate::query::exec::access::Access;
 use crate::query::exec::scan;
 use crate::query::merge::{Pending, Shards};
@@ -123,7 +123,9 @@ fn query_error(e: query::Error) -> ApiError {
     use query::Error as E;
     match &e {
         E::Parse(_) | E::Unfit(_) => ApiError::bad_parameter("query", &e),
-        E::Execution(_) | E::TooManySamples => ApiError::new(ErrorKind::Execution, e.to_string()),
+        E::Execution(_) | E::TooManySamples | E::TooManyBytes(_) => {
+            ApiError::new(ErrorKind::Execution, e.to_string())
+        }
         E::Timeout(_) => ApiError::new(ErrorKind::Timeout, e.to_string()),
         E::Canceled(_) => ApiError::new(ErrorKind::Canceled, e.to_string()),
         E::Busy => ApiError::new(ErrorKind::Unavailable, e.to_string()),
@@ -227,9 +229,9 @@ fn figures_of(core: &Core) -> ShardFigures {
     }
 }
 
-fn answered(answer: query::engine::Answer, text: &str, stats: Stats, times: &Times) -> Answer {
+fn answered(answer: query::engine::Answer, text: &str, when: When, stats: Stats, times: &Times) -> Answer {
     let texts = answer.notes.texts(text, query::annotations::SHOWN_MAX);
-    let stats = (stats != Stats::None).then(|| stats_json(Some(answer.statistics), times));
+    let stats = (stats != Stats::None).then(|| stats_json(&answer.statistics, when, times));
     Answer { value: answer.value, warnings: texts.warnings, infos: texts.infos, stats }
 }
 
@@ -246,9 +248,7 @@ fn running_query(q: Listed, now: Moment) -> RunningQuery {
         step,
         is_waiting: q.is_waiting,
         elapsed: now.since(q.asked),
-        samples: q.statistics.samples_total,
-        samples_peak: q.statistics.samples_peak,
-        series: q.statistics.series_total,
+        progress: q.progress,
     }
 }
 
@@ -305,6 +305,7 @@ impl Backend for HouseBackend {
     fn query(&self, question: Question) -> Reply<Answer> {
         let (engine, mesh, clock) = (self.engine.clone(), self.mesh(), self.clock.clone());
         let log = self.query_log.clone();
+        let per_step = self.flags.features.iter().any(|f| f == "promql-per-step-stats");
         let timeout = question.timeout.map_or(self.query_timeout, |t| t.min(self.query_timeout));
         Box::pin(async move {
             let token = Token::default();
@@ -317,13 +318,20 @@ impl Backend for HouseBackend {
             request.token = token.clone();
             let shards = MeshShards { mesh: mesh?, token: token.clone() };
             request.asked = clock.now();
+            request.counts_steps = per_step && question.stats == Stats::All;
             let mut times = Times::at(request.asked);
             let entry = Entry { text: question.text.clone(), when, origin: question.origin };
             let run = async move {
                 let result = match engine.admit(request).await {
                     Ok(admitted) => {
                         times.admitted = clock.now();
-                        admitted.evaluate(&shards).await
+                        times.prepared = times.admitted;
+                        let note = |phase| match phase {
+                            Phase::Prepared => times.prepared = clock.now(),
+                            Phase::Evaluated => times.evaluated = Some(clock.now()),
+                            Phase::Sorted => {}
+                        };
+                        admitted.evaluate(&shards, note).await
                     }
                     Err(e) => Err(e),
                 };
@@ -343,7 +351,7 @@ impl Backend for HouseBackend {
                 }
             };
             let (answer, times) = answer.map_err(query_error)?;
-            Ok(answered(answer, &question.text, question.stats, &times))
+            Ok(answered(answer, &question.text, when, question.stats, &times))
         })
     }
 

@@ -102,6 +102,10 @@ pub struct Flags {
     #[arg(long = "query.max-samples", default_value_t = 50_000_000)]
     pub max_samples: usize,
 
+    /// Maximum memory a single query can use, as in 512MB; 0 for a quarter of the machine's.
+    #[arg(long = "query.max-bytes", default_value = "0")]
+    pub max_bytes: String,
+
     /// Comma separated feature names to enable. Can be repeated.
     #[arg(long = "enable-feature", value_delimiter = ',')]
     pub features: Vec<String>,
@@ -143,6 +147,7 @@ impl Flags {
             ("query.timeout", self.query_timeout.clone()),
             ("query.max-concurrency", self.max_concurrency.to_string()),
             ("query.max-samples", self.max_samples.to_string()),
+            ("query.max-bytes", self.max_bytes.clone()),
             ("enable-feature", self.features.join(",")),
             ("log.level", self.log_level.clone()),
             ("log.format", self.log_format.clone()),

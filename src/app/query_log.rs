@@ -16,48 +16,81 @@ use crate::query::account::Statistics;
 use crate::query::engine::{Answer, When};
 use crate::rt::Moment;
 
-/// When a query was asked, got its turn and was answered.
+/// When a query was asked, got its turn, came so far and was answered.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
     pub asked: Moment,
     pub admitted: Moment,
+    pub prepared: Moment,
+    /// When its value was found, if it was.
+    pub evaluated: Option<Moment>,
     pub ended: Moment,
 }
 
 impl Times {
     /// A query that has only just been asked.
     pub fn at(asked: Moment) -> Times {
-        Times { asked, admitted: asked, ended: asked }
+        Times { asked, admitted: asked, prepared: asked, evaluated: None, ended: asked }
     }
 }
 
-/// Of Prometheus's statistics those that are measured. Answers are made in order, so sorting has no time of its own;
-/// counts by step are not kept.
-pub fn stats_json(samples: Option<Statistics>, times: &Times) -> String {
-    let queued = times.admitted.since(times.asked).as_secs_f64();
-    let evaluated = times.ended.since(times.admitted).as_secs_f64();
-    let all = times.ended.since(times.asked).as_secs_f64();
+/// Prometheus's statistics, in its order.
+pub fn stats_json(statistics: &Statistics, when: When, times: &Times) -> String {
+    let seconds = |from: Moment, to: Moment| to.since(from).as_secs_f64();
+    let evaluated = times.evaluated.unwrap_or(times.ended);
+    let load = &statistics.load;
     let mut j = Json::new();
     j.object(|j| {
         j.key("timings");
         j.object(|j| {
-            for (name, seconds) in
-                [("evalTotalTime", evaluated), ("execQueueTime", queued), ("execTotalTime", all)]
-            {
+            for (name, seconds) in [
+                ("evalTotalTime", seconds(times.admitted, times.ended)),
+                ("resultSortTime", seconds(evaluated, times.ended)),
+                ("queryPreparationTime", seconds(times.admitted, times.prepared)),
+                ("innerEvalTime", seconds(times.prepared, evaluated)),
+                ("execQueueTime", seconds(times.asked, times.admitted)),
+                ("execTotalTime", seconds(times.asked, times.ended)),
+            ] {
                 j.key(name);
                 j.float(seconds);
             }
         });
-        let Some(samples) = samples else { return };
         j.key("samples");
         j.object(|j| {
+            push_steps(j, "totalQueryableSamplesPerStep", when, load.by_step.iter().map(|s| s.0));
             j.key("totalQueryableSamples");
-            j.number(samples.samples_total);
+            j.number(load.seen);
+            push_steps(j, "samplesReadPerStep", when, load.by_step.iter().map(|s| s.1));
+            j.key("samplesRead");
+            j.number(load.read);
             j.key("peakSamples");
-            j.number(samples.samples_peak);
+            j.number(statistics.samples_peak);
         });
     });
     String::from_utf8_lossy(&j.into_bytes()).into_owned()
+}
+
+/// A list of times and counts, where there is any.
+fn push_steps(j: &mut Json, name: &str, when: When, counts: impl ExactSizeIterator<Item = u64>) {
+    if counts.len() == 0 {
+        return;
+    }
+    let (start, step) = match when {
+        When::Instant(t) => (t, 0),
+        When::Range { start, step, .. } => (start, step),
+    };
+    j.key(name);
+    j.list(|j| {
+        for (i, count) in counts.enumerate() {
+            j.item();
+            j.list(|j| {
+                j.item();
+                j.float((start + step * i as i64) as f64 / 1000.0);
+                j.item();
+                j.number(count);
+            });
+        }
+    });
 }
 
 /// A query as its line shows it.
@@ -133,7 +166,9 @@ fn line(entry: &Entry, result: &Result<Answer, Error>, times: &Times, wall_ns: i
         if let Err(e) = result {
             j.text_member("error", &e.to_string());
         }
-        j.raw_member("stats", &stats_json(result.as_ref().ok().map(|a| a.statistics), times));
+        let nothing = Statistics::default();
+        let statistics = result.as_ref().map_or(&nothing, |a| &a.statistics);
+        j.raw_member("stats", &stats_json(statistics, entry.when, times));
         j.key("httpRequest");
         j.object(|j| {
             j.text_member("clientIP", &entry.origin.client);
@@ -156,11 +191,27 @@ fn date(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::account::Load;
+
+    #[test]
+    fn statistics_have_steps_where_they_were_counted() {
+        let load = Load { seen: 5, read: 3, by_step: vec![(3, 3), (2, 0)] };
+        let statistics = Statistics { load, samples_peak: 4 };
+        let when = When::Range { start: 1500, end: 3000, step: 1500 };
+        let json = stats_json(&statistics, when, &Times::at(Moment::default()));
+        let samples = json.split_once("\"samples\":").unwrap().1;
+        assert_eq!(
+            samples,
+            "{\"totalQueryableSamplesPerStep\":[[1.5,3],[3,2]],\"totalQueryableSamples\":5,\
+             \"samplesReadPerStep\":[[1.5,3],[3,0]],\"samplesRead\":3,\"peakSamples\":4}}"
+        );
+    }
 
     #[test]
     fn a_line_has_the_members_that_prometheus_writes() {
         let at = |nanos| Moment::from_nanos(nanos);
-        let times = Times { asked: at(0), admitted: at(500_000_000), ended: at(2_000_000_000) };
+        let (asked, admitted, prepared) = (at(0), at(500_000_000), at(750_000_000));
+        let times = Times { asked, admitted, prepared, evaluated: None, ended: at(2_000_000_000) };
         let origin = Origin { client: "::1".into(), method: "GET".into(), path: "/api/v1/query".into() };
         let when = When::Range { start: 1000, end: 20_123, step: 1500 };
         let entry = Entry { text: "up{a=\"b\"}".into(), when, origin };
@@ -171,7 +222,9 @@ mod tests {
              \"params\":{\"end\":\"1970-01-01T00:00:20.123Z\",\"query\":\"up{a=\\\"b\\\"}\",\
              \"start\":\"1970-01-01T00:00:01.000Z\",\"step\":1},\
              \"error\":\"query processing would load too many samples into memory in query execution\",\
-             \"stats\":{\"timings\":{\"evalTotalTime\":1.5,\"execQueueTime\":0.5,\"execTotalTime\":2}},\
+             \"stats\":{\"timings\":{\"evalTotalTime\":1.5,\"resultSortTime\":0,\
+             \"queryPreparationTime\":0.25,\"innerEvalTime\":1.25,\"execQueueTime\":0.5,\"execTotalTime\":2},\
+             \"samples\":{\"totalQueryableSamples\":0,\"samplesRead\":0,\"peakSamples\":0}},\
              \"httpRequest\":{\"clientIP\":\"::1\",\"method\":\"GET\",\"path\":\"/api/v1/query\"}}\n"
         );
     }

@@ -168,6 +168,7 @@ fn backend_of(
         language: language_of(&flags.features),
         lookback_ms: duration_flag("query.lookback-delta", &flags.lookback)?,
         samples_max: flags.max_samples,
+        bytes_max: bytes_flag("query.max-bytes", &flags.max_bytes)?,
         concurrent_max: flags.max_concurrency,
         subquery_interval_ms: config.global.evaluation_interval_ms as i64,
         delayed_name_removal: has(&flags.features, "promql-delayed-name-removal"),
@@ -200,6 +201,28 @@ fn backend_of(
     })
 }
 
+/// A flag of bytes; 0 stands for a quarter of what memory this process may use.
+fn bytes_flag(name: &str, text: &str) -> Result<usize, Stop> {
+    match crate::config::size::parse_size(text) {
+        Ok(0) => Ok(memory_bytes() / 4),
+        Ok(bytes) if bytes > 0 => Ok(bytes as usize),
+        Ok(_) => Err(wrong(format!("--{name}: {text} is less than nothing"))),
+        Err(e) => Err(wrong(format!("--{name}: {e}"))),
+    }
+}
+
+/// Memory of the machine, or of the control group where that is less; 4 GiB where neither can be read.
+fn memory_bytes() -> usize {
+    const UNKNOWN: usize = 4 << 30;
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let machine = read("/proc/meminfo").lines().find_map(|l| {
+        let kib = l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?;
+        kib.parse::<usize>().ok().map(|kib| kib * 1024)
+    });
+    let group = read("/sys/fs/cgroup/memory.max").trim().parse::<usize>().ok();
+    machine.into_iter().chain(group).min().unwrap_or(UNKNOWN)
+}
+
 fn has(features: &[String], name: &str) -> bool {
     features.iter().any(|f| f == name)
 }
@@ -215,6 +238,7 @@ fn language_of(features: &[String]) -> promql::Options {
         "exemplar-storage",
         "extra-scrape-metrics",
         "native-histograms",
+        "promql-per-step-stats",
         "type-and-unit-labels",
         "use-start-timestamps",
     ];

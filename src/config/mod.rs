@@ -21,7 +21,7 @@ pub mod http_client;
 mod print;
 mod schema;
 pub mod scrape;
-mod size;
+pub mod size;
 mod table;
 mod unsupported;
 mod url;

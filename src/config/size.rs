@@ -11,7 +11,7 @@ fn unit(text: &str) -> Option<f64> {
 }
 
 /// Parses `15MB` or `1GiB512MiB`; `0` needs no unit. The error is worded as the units library words it.
-pub(super) fn parse_size(text: &str) -> Result<i64, String> {
+pub fn parse_size(text: &str) -> Result<i64, String> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -10,7 +10,7 @@ use promql::ast::ValueType;
 
 use crate::query::Error;
 use crate::query::above::{Evaluator, without_dropped_names};
-use crate::query::account::{Account, Statistics, Token};
+use crate::query::account::{Account, Load, Progress, Statistics, Token};
 use crate::query::annotations::Annotations;
 use crate::query::frame::{Cell, Frame, Row, Steps};
 use crate::query::merge::Shards;
@@ -26,6 +26,8 @@ pub struct Options {
     pub lookback_ms: i64,
     /// Samples one query may hold.
     pub samples_max: usize,
+    /// Bytes of memory one query may hold.
+    pub bytes_max: usize,
     /// Queries evaluated at a time; others wait.
     pub concurrent_max: usize,
     /// Step of subqueries that give none: the global evaluation interval.
@@ -41,6 +43,7 @@ impl Default for Options {
             language: promql::Options::default(),
             lookback_ms: 300_000,
             samples_max: 50_000_000,
+            bytes_max: usize::MAX,
             concurrent_max: 20,
             subquery_interval_ms: 60_000,
             delayed_name_removal: false,
@@ -69,12 +72,14 @@ pub struct Request {
     pub token: Token,
     /// When it was asked, for the list of running queries.
     pub asked: Moment,
+    /// Samples are counted for each step, too.
+    pub counts_steps: bool,
 }
 
 impl Request {
     pub fn new(text: impl Into<String>, when: When) -> Request {
         let (lookback_ms, token, asked) = (None, Token::default(), Moment::default());
-        Request { text: text.into(), when, lookback_ms, token, asked }
+        Request { text: text.into(), when, lookback_ms, token, asked, counts_steps: false }
     }
 }
 
@@ -93,7 +98,18 @@ pub struct Listed {
     pub when: When,
     pub is_waiting: bool,
     pub asked: Moment,
-    pub statistics: Statistics,
+    pub progress: Progress,
+}
+
+/// What a query has just done with. Who reads a clock may note the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It is parsed and planned.
+    Prepared,
+    /// Its value is found.
+    Evaluated,
+    /// The value is in the order that is shown.
+    Sorted,
 }
 
 struct Entry {
@@ -123,8 +139,13 @@ pub struct Admitted<'e> {
 }
 
 impl Admitted<'_> {
-    pub async fn evaluate(self, shards: &dyn Shards) -> Result<Answer, Error> {
-        self.place.engine.evaluate(&self.request, &self.account, shards).await
+    /// Evaluates it, telling `done` of each phase that has ended.
+    pub async fn evaluate(
+        self,
+        shards: &dyn Shards,
+        done: impl FnMut(Phase) + Send,
+    ) -> Result<Answer, Error> {
+        self.place.engine.evaluate(&self.request, &self.account, shards, done).await
     }
 }
 
@@ -163,7 +184,7 @@ impl Engine {
             when: e.request.when,
             is_waiting,
             asked: e.request.asked,
-            statistics: e.account.statistics(),
+            progress: e.account.progress(),
         };
         let running = queue.running.iter().map(|e| listed(e, false));
         running.chain(queue.waiting.iter().map(|e| listed(e, true))).collect()
@@ -183,12 +204,13 @@ impl Engine {
 
     /// Evaluates a query. It waits where too many run already.
     pub async fn run(&self, request: Request, shards: &dyn Shards) -> Result<Answer, Error> {
-        self.admit(request).await?.evaluate(shards).await
+        self.admit(request).await?.evaluate(shards, |_| {}).await
     }
 
     /// Waits for the query's turn.
     pub async fn admit(&self, request: Request) -> Result<Admitted<'_>, Error> {
-        let account = Arc::new(Account::new(request.token.clone(), self.options.samples_max));
+        let account =
+            Arc::new(Account::new(request.token.clone(), self.options.samples_max, self.options.bytes_max));
         let place = self.wait(&request, &account).await?;
         Ok(Admitted { place, request, account })
     }
@@ -246,6 +268,7 @@ impl Engine {
         request: &Request,
         account: &Account,
         shards: &dyn Shards,
+        mut done: impl FnMut(Phase) + Send,
     ) -> Result<Answer, Error> {
         let expr = promql::parse(&request.text, self.options.language).map_err(Error::Parse)?;
         let (bounds, steps) = self.times(request.when);
@@ -263,11 +286,16 @@ impl Engine {
             account,
             notes: Annotations::default(),
             is_instant,
+            load: Load::new(steps.count, request.counts_steps),
+            counts_steps: request.counts_steps,
         };
+        done(Phase::Prepared);
         let frame = evaluator.eval(&node, steps).await?;
-        let notes = evaluator.notes;
+        done(Phase::Evaluated);
+        let (notes, load) = (evaluator.notes, evaluator.load);
         let value = if is_instant { instant_value(frame, steps)? } else { range_value(frame, steps)? };
-        Ok(Answer { value, notes, statistics: account.statistics() })
+        done(Phase::Sorted);
+        Ok(Answer { value, notes, statistics: Statistics { load, samples_peak: account.samples_peak() } })
     }
 
     fn times(&self, when: When) -> (Bounds, Steps) {

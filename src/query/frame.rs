@@ -147,6 +147,12 @@ impl Row {
         self.float_count() + self.histograms.iter().map(|(_, h)| histogram_sample_count(h)).sum::<usize>()
     }
 
+    /// Memory that the row takes, nearly.
+    pub fn bytes(&self) -> usize {
+        let histograms: usize = self.histograms.iter().map(|(_, h)| 16 + h.size_bytes()).sum();
+        size_of::<Row>() + self.labels.bytes().len() + 8 * self.floats.len() + histograms
+    }
+
     /// The row without its cells outside `step`.
     pub fn only(&self, step: usize) -> Row {
         let mut row = self.emptied();

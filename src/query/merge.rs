@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::query::Error;
-use crate::query::account::Token;
+use crate::query::account::{Load, Token};
 use crate::query::annotations::Annotations;
 use crate::query::exec::access::Access;
 use crate::query::exec::scan::{self, Outcome, Partial};
@@ -113,13 +113,13 @@ impl Future for All<'_> {
 
 /// Merges the partial results of a fragment. Rows come in the order of their labels.
 pub fn merge(partials: Vec<Partial>, fragment: &Fragment, notes: &mut Annotations) -> Partial {
-    let mut merged = Partial::default();
+    let load = Load::new(fragment.steps.count, fragment.counts_steps);
+    let mut merged = Partial { load, ..Partial::default() };
     let (mut rows, mut raw, mut groups): (Vec<Row>, Vec<Series>, Option<crate::query::exec::fold::Groups>) =
         (Vec::new(), Vec::new(), None);
     for partial in partials {
         notes.merge(partial.notes);
-        merged.samples_read += partial.samples_read;
-        merged.series_read += partial.series_read;
+        merged.load.merge(&partial.load);
         match partial.result {
             Outcome::Rows(r) => rows.extend(r),
             Outcome::Raw(s) => raw.extend(s),

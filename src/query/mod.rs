@@ -41,6 +41,9 @@ pub enum Error {
     /// Refuse: it needs more memory than a query may have.
     #[error("query processing would load too many samples into memory in query execution")]
     TooManySamples,
+    /// Refuse: the same, in bytes; Prometheus has no such limit.
+    #[error("query processing would use more than {0} bytes of memory in query execution")]
+    TooManyBytes(usize),
     /// Retry later: too many queries wait already.
     #[error("too many queries are waiting to be run")]
     Busy,

@@ -122,6 +122,8 @@ fn names_dropped_at_once_collide_at_once() {
         let error = ask(&engine, &local, text, When::Instant(1000)).unwrap_err();
         assert_eq!(error.to_string(), "vector cannot contain metrics with the same labelset", "{text}");
     }
+    let absent = ask(&engine, &local, "absent_over_time(({l=\"1\"})[1m:10s])", When::Instant(1000)).unwrap();
+    assert_eq!(bits(&absent.value), "");
 }
 
 #[test]
@@ -138,6 +140,14 @@ fn a_query_that_may_not_go_on_says_why() {
     check(small, "a_total", now, too_many);
     check(small, "vector(1)", range, too_many);
     check(small, "a_total{i=\"1\"}[1h:1s]", now, too_many);
+    let frugal = Options { bytes_max: 10_000, ..Options::default() };
+    let too_large = "query processing would use more than 10000 bytes of memory in query execution";
+    check(frugal, "a_total", now, too_large);
+    check(frugal, "vector(1)", When::Range { start: 0, end: 2_000_000, step: 1000 }, too_large);
+    check(frugal, "sum by (i) (a_total)", range, too_large);
+    check(frugal, "quantile(0.5, sum_over_time(a_total[10m]))", range, too_large);
+    check(frugal, "a_total[10m]", now, too_large);
+    assert!(ask(&Engine::new(frugal), &local, "sum(a_total)", now).is_ok());
     let root = "invalid expression type \"range vector\" for range query, must be Scalar or instant Vector";
     check(Options::default(), "a_total[5m]", range, root);
     let canceled = Request::new("sum(a_total)", now);
@@ -225,7 +235,7 @@ fn notes_stand_where_and_when_prometheus_has_them() {
 
 #[test]
 fn odd_answers_are_prometheus_s() {
-    let engine = Engine::new(Options::default());
+    let engine = Engine::new(Options { language: promql::Options::ALL, ..Options::default() });
     let mut local = Local::new(2);
     for (i, v) in [1e300, -1e300, 5.0].into_iter().enumerate() {
         let labels = Labels::from_pairs([("__name__", "x"), ("i", &i.to_string())]);
@@ -258,4 +268,24 @@ fn of_several_culprits_the_first_in_time_is_named() {
         error.starts_with("found duplicate series for the match group {g=\"b\"} on the right"),
         "{error}"
     );
+}
+
+#[test]
+fn samples_are_counted_as_prometheus_counts_them() {
+    let engine = Engine::new(Options::default());
+    let local = data(3);
+    let range = When::Range { start: 600_000, end: 630_000, step: 15_000 };
+    let check = |text: &str, seen: &[u64], read: &[u64]| {
+        let request = Request { counts_steps: true, ..Request::new(text, range) };
+        let load = block_on(engine.run(request, &local)).unwrap().statistics.load;
+        let (s, r): (Vec<u64>, Vec<u64>) = load.by_step.iter().copied().unzip();
+        assert_eq!((s.as_slice(), r.as_slice()), (seen, read), "{text}");
+        assert_eq!((load.seen, load.read), (seen.iter().sum(), read.iter().sum()), "{text}");
+    };
+    check("a_total{i=\"1\"}", &[1, 1, 1], &[1, 1, 1]);
+    check("sum(rate(a_total{i=~\"1|2\"}[1m]))", &[8, 8, 8], &[8, 2, 2]);
+    check("quantile_over_time(0.5, a_total{i=\"1\"}[1m])", &[4, 4, 4], &[4, 1, 1]);
+    check("a_total{i=\"1\"} @ 60", &[1, 1, 1], &[1, 0, 0]);
+    check("max_over_time(a_total{i=\"1\"}[1m:30s])", &[2, 2, 2], &[4, 0, 2]);
+    check("time()", &[0, 0, 0], &[0, 0, 0]);
 }

@@ -20,6 +20,14 @@ pub struct Series {
     pub histograms: Vec<(Timestamp, Arc<FloatHistogram>)>,
 }
 
+impl Series {
+    /// Memory that the series takes, nearly.
+    pub fn bytes(&self) -> usize {
+        let histograms: usize = self.histograms.iter().map(|(_, h)| 16 + h.size_bytes()).sum();
+        size_of::<Series>() + self.labels.bytes().len() + 16 * self.floats.len() + histograms
+    }
+}
+
 /// One element of an instant vector.
 #[derive(Clone, Debug)]
 pub struct Element {

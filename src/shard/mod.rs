@@ -35,8 +35,9 @@ use model::{Labels, Matcher, SeriesId, Timestamp};
 use commons::Standing;
 use exemplars::{Exemplar, Exemplars};
 use head::Head;
+use head::edges::EdgeColumns;
 use head::side::{Late, Refusal};
-use index::{Index, SymbolId};
+use index::{Index, LabelColumn, SymbolId};
 use record::{Entry, SourceId};
 use select::{Batch, HistogramPoint, Selection};
 
@@ -219,13 +220,23 @@ impl Shard {
 
     /// The series that all `matchers` accept, to be read between two times (inclusive).
     pub fn select(&self, matchers: &[Matcher], mint: Timestamp, maxt: Timestamp) -> Selection {
-        let ids = self.index.matching(matchers);
-        self.head.selection(ids.into_iter().map(SeriesId), mint, maxt)
+        self.head.selection_of(self.index.select(matchers), mint, maxt)
     }
 
     /// Decodes the next series of a selection into `batch`; false when everything was read.
     pub fn next_batch(&self, selection: &mut Selection, batch: &mut Batch) -> bool {
         self.head.next_batch(selection, batch)
+    }
+
+    /// Counts the series of a selection's next group by its newest row, and names one of them; `None` where it has to
+    /// be read to tell.
+    pub fn count_newest(&self, selection: &mut Selection) -> Option<(usize, Option<SeriesId>)> {
+        self.head.count_newest(selection)
+    }
+
+    /// Reads what a rate needs of a selection's next group; false where the next batch has to be read instead.
+    pub fn next_edges(&self, selection: &mut Selection, edges: &mut EdgeColumns) -> bool {
+        self.head.next_edges(selection, edges)
     }
 
     /// Labels of a series, as text.
@@ -245,6 +256,12 @@ impl Shard {
     /// The value of one label as a symbol: `EMPTY` where the series does not have it.
     pub fn label_value(&self, id: SeriesId, name: SymbolId) -> SymbolId {
         self.index.label_value(id, name)
+    }
+
+    /// The same of series after series.
+    #[inline]
+    pub fn column_value(&self, id: SeriesId, column: &mut LabelColumn) -> SymbolId {
+        self.index.column_value(id, column)
     }
 
     pub fn index(&self) -> &Index {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use model::histogram::FloatHistogram;
 use model::{SeriesId, Timestamp};
 
+use crate::shard::head::wide::Wide;
+
 /// A native histogram at a time.
 #[derive(Clone, Debug)]
 pub struct HistogramPoint {
@@ -75,6 +77,8 @@ impl Batch {
 pub struct Selection {
     pub mint: Timestamp,
     pub maxt: Timestamp,
+    /// Where series are many: those of one group after the other are placed while it is read.
+    pub(in crate::shard) wide: Option<Wide>,
     /// Series that lie in exactly one group: (group, slot, id), in that order.
     pub(in crate::shard) placed: Vec<(u32, u32, SeriesId)>,
     /// Series that need a merge: in several groups, or with a side buffer.
@@ -88,16 +92,22 @@ pub struct Selection {
 impl Selection {
     /// Series selected, whether or not they have samples in the time range.
     pub fn series_count(&self) -> usize {
-        self.placed.len() + self.scattered.len()
+        match &self.wide {
+            Some(wide) => wide.wanted_count,
+            None => self.placed.len() + self.scattered.len(),
+        }
     }
 
     /// The selected series, in no particular order.
     pub fn series(&self) -> impl Iterator<Item = SeriesId> + '_ {
-        self.placed.iter().map(|(_, _, id)| *id).chain(self.scattered.iter().copied())
+        let listed = self.placed.iter().map(|(_, _, id)| *id).chain(self.scattered.iter().copied());
+        let listed = listed.filter(|_| self.wide.is_none());
+        self.wide.iter().flat_map(Wide::series).chain(listed)
     }
 
     /// Whether everything was read.
     pub fn is_done(&self) -> bool {
-        self.placed_read == self.placed.len() && self.scattered_read == self.scattered.len()
+        let is_placed = self.wide.as_ref().is_none_or(|w| w.is_exhausted);
+        is_placed && self.placed_read == self.placed.len() && self.scattered_read == self.scattered.len()
     }
 }

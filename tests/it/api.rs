@@ -357,6 +357,13 @@ fn stats_say_what_was_measured() {
         running.data("query", &[("query", "water_liters_total"), ("stats", value)])["stats"].take()
     };
     assert_eq!(stats(""), Value::Null);
+    let keys = |v: &Value| v.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>().join(" "));
+    let all = stats("all");
+    assert_eq!(
+        keys(&all["timings"]).as_deref(),
+        Some("evalTotalTime resultSortTime queryPreparationTime innerEvalTime execQueueTime execTotalTime")
+    );
+    assert_eq!(keys(&all["samples"]).as_deref(), Some("totalQueryableSamples samplesRead peakSamples"));
     for value in ["true", "all"] {
         let stats = stats(value);
         assert_eq!(stats["samples"]["totalQueryableSamples"], 2, "{stats}");

@@ -169,12 +169,13 @@ impl Pair {
         if self.is_chance(question) {
             return Verdict::Chance;
         }
-        let smallest = self.shrink(question);
+        let Some(smallest) = self.shrink(question) else { return Verdict::Chance };
         let (theirs, ours) = self.ask(&smallest);
         let Ok(tree) = promql::parse(&smallest.text, promql::Options::ALL) else {
             return Verdict::Differs(what, smallest);
         };
-        let case = Case { tree: &tree, theirs: &theirs, ours: &ours };
+        let has_soft_part = parts(&smallest).into_iter().any(|p| self.compare_by(Rules::EXACT, &p).is_err());
+        let case = Case { tree: &tree, theirs: &theirs, ours: &ours, has_soft_part };
         match CHANGED.iter().find(|c| (c.applies)(&case)) {
             Some(changed) => Verdict::Changed(changed.name),
             None => Verdict::Differs(what, smallest),
@@ -183,9 +184,13 @@ impl Pair {
 
     /// Errors: what differs.
     fn compare(&mut self, question: &Question) -> Result<(), &'static str> {
+        self.compare_by(question.rules(), question)
+    }
+
+    fn compare_by(&mut self, rules: Rules, question: &Question) -> Result<(), &'static str> {
         let (theirs, ours) = self.ask(question);
         self.is_error = theirs["status"] == "error";
-        difference(question.rules(), &theirs, &ours).map_or(Ok(()), Err)
+        difference(rules, &theirs, &ours).map_or(Ok(()), Err)
     }
 
     /// Whether the reference itself gives several answers: it walks maps in no order, and what depends on the order
@@ -198,15 +203,17 @@ impl Pair {
         })
     }
 
-    /// The smallest part of a question whose answers differ, too.
-    fn shrink(&mut self, question: &Question) -> Question {
+    /// The smallest part of a question whose answers differ, too; `None` where what differs in it is chance.
+    fn shrink(&mut self, question: &Question) -> Option<Question> {
         let mut smallest = question.clone();
-        while let Some(part) =
-            parts(&smallest).into_iter().find(|p| self.compare(p).is_err() && !self.is_chance(p))
-        {
-            smallest = part;
+        loop {
+            let differing: Vec<Question> =
+                parts(&smallest).into_iter().filter(|p| self.compare(p).is_err()).collect();
+            if differing.is_empty() {
+                return Some(smallest);
+            }
+            smallest = differing.into_iter().find(|p| !self.is_chance(p))?;
         }
-        smallest
     }
 }
 

@@ -52,7 +52,12 @@ impl Evaluator<'_> {
             }
             _ => {
                 let args = std::slice::from_ref(arg);
-                let rows = self.over_subquery(Function::PresentOverTime, args, 0, steps).await?;
+                // Whether two series are the same without their names is not asked.
+                let settings = self.settings;
+                self.settings.delayed_name_removal = true;
+                let rows = self.over_subquery(Function::PresentOverTime, args, 0, steps).await;
+                self.settings = settings;
+                let rows = rows?;
                 fold_rows(&rows, &any(arg), steps.count, &mut self.notes)
             }
         };

@@ -27,7 +27,7 @@ use model::Timestamp;
 use promql::ast::{Aggregator, ValueType};
 
 use crate::query::Error;
-use crate::query::account::Account;
+use crate::query::account::{Account, Held, Load};
 use crate::query::annotations::Annotations;
 use crate::query::exec::fold::fold_rows;
 use crate::query::exec::scan::Outcome;
@@ -50,6 +50,9 @@ pub struct Evaluator<'q> {
     pub notes: Annotations,
     /// Whether the query asks for one moment: some functions order their answer then.
     pub is_instant: bool,
+    /// Samples counted so far, over the steps that are evaluated.
+    pub load: Load,
+    pub counts_steps: bool,
 }
 
 const SAME_LABELS: &str = "vector cannot contain metrics with the same labelset";
@@ -62,7 +65,7 @@ impl Evaluator<'_> {
             let held = self.account.held();
             let frame = self.frame(node, steps).await?;
             // What the operands held is free now; the result is not.
-            self.account.hold(held, sample_count(&frame))?;
+            self.account.hold(held, worth(&frame))?;
             Ok(frame)
         })
     }
@@ -86,7 +89,9 @@ impl Evaluator<'_> {
             Kind::Call { function, args } => self.call(node, *function, args, steps).await,
             Kind::Range(selector, range) => self.raw(selector, *range, steps).await.map(Frame::Matrix),
             Kind::Subquery(s) => {
-                let rows = without_dropped_names(self.subquery_rows(s, steps).await?)?;
+                let (rows, seen) = self.subquery_rows(s, steps).await?;
+                self.load.add(steps.count.max(1) - 1, seen, 0);
+                let rows = without_dropped_names(rows)?;
                 Ok(Frame::Matrix(as_series(rows, subquery::inner_steps(s, steps))))
             }
             Kind::Vector(_) | Kind::Number(_) | Kind::Text(_) | Kind::Once(_) => {
@@ -119,8 +124,12 @@ impl Evaluator<'_> {
 
     /// Evaluates at the first step and repeats what came out at all others.
     async fn once(&mut self, inner: &Node, steps: Steps) -> Result<Frame, Error> {
-        let frame = self.eval(inner, Steps::once(steps.start)).await?;
-        Ok(match frame {
+        let outer = std::mem::replace(&mut self.load, Load::new(1, self.counts_steps));
+        let frame = self.eval(inner, Steps::once(steps.start)).await;
+        let once = std::mem::replace(&mut self.load, outer);
+        // It is seen at each step, but read at the first only.
+        (0..steps.count).for_each(|s| self.load.add(s, once.seen, if s == 0 { once.read } else { 0 }));
+        Ok(match frame? {
             Frame::Scalar(v) => Frame::Scalar(vec![v.first().copied().unwrap_or(f64::NAN); steps.count]),
             Frame::Rows(rows) => Frame::Rows(rows.iter().map(|r| repeated(r, steps.count)).collect()),
             other => other,
@@ -214,12 +223,17 @@ impl Evaluator<'_> {
         Ok(Chain { selector, read, maps, span: found.source.span })
     }
 
-    /// Runs a fragment on all shards and merges what they give.
-    pub(super) async fn whole_fragment(&mut self, fragment: Arc<Fragment>) -> Result<Outcome, Error> {
+    /// Runs a fragment on all shards and merges what they give; its first step is the `at`-th of the expression's.
+    pub(super) async fn whole_fragment(
+        &mut self,
+        fragment: Arc<Fragment>,
+        at: usize,
+    ) -> Result<Outcome, Error> {
         let partials = merge::run_all(self.shards, &fragment).await?;
         self.account.check()?;
         let merged = merge::merge(partials, &fragment, &mut self.notes);
-        self.account.read(merged.samples_read, merged.series_read);
+        self.account.meter().settle();
+        self.load.merge_at(at, &merged.load);
         Ok(merged.result)
     }
 
@@ -391,12 +405,18 @@ fn unexpected(wanted: &str, frame: &Frame) -> Error {
     Error::Execution(format!("expected {wanted}, got {}", is.documented()))
 }
 
-fn sample_count(frame: &Frame) -> usize {
+fn worth(frame: &Frame) -> Held {
     match frame {
-        Frame::Scalar(v) => v.len(),
-        Frame::Text(_) => 0,
-        Frame::Rows(rows) => rows.iter().map(Row::sample_count).sum(),
-        Frame::Matrix(series) => series.iter().map(|s| s.floats.len() + s.histograms.len()).sum(),
+        Frame::Scalar(v) => Held { samples: v.len(), bytes: 8 * v.len() },
+        Frame::Text(t) => Held { samples: 0, bytes: t.len() },
+        Frame::Rows(rows) => Held {
+            samples: rows.iter().map(Row::sample_count).sum(),
+            bytes: rows.iter().map(Row::bytes).sum(),
+        },
+        Frame::Matrix(series) => Held {
+            samples: series.iter().map(|s| s.floats.len() + s.histograms.len()).sum(),
+            bytes: series.iter().map(Series::bytes).sum(),
+        },
     }
 }
 

@@ -25,20 +25,26 @@ impl Evaluator<'_> {
         steps: Steps,
     ) -> Result<Outcome, Error> {
         let samples_max = self.account.room();
-        let whole = Fragment { steps, settings: self.settings, chain, fold, samples_max };
+        let (meter, counts_steps) = (self.account.meter().clone(), self.counts_steps);
+        let settings = self.settings;
+        let whole = Fragment { steps, settings, chain, fold, samples_max, meter, counts_steps };
         if steps.count <= SLICE_STEPS {
-            return self.whole_fragment(Arc::new(whole)).await;
+            return self.whole_fragment(Arc::new(whole), 0).await;
         }
-        let (mut joined, mut held) = (Joined::default(), 0);
+        let (mut joined, mut held, mut bytes) = (Joined::default(), 0, 0);
         for from in (0..steps.count).step_by(SLICE_STEPS) {
             let slice = slice(&whole, from, SLICE_STEPS.min(steps.count - from), samples_max - held);
-            let Outcome::Rows(rows) = self.whole_fragment(Arc::new(slice)).await? else { continue };
+            let Outcome::Rows(rows) = self.whole_fragment(Arc::new(slice), from).await? else { continue };
             held += rows.iter().map(Row::sample_count).sum::<usize>();
             if held > samples_max {
                 return Err(Error::TooManySamples);
             }
+            bytes += rows.iter().map(Row::bytes).sum::<usize>();
             joined.take(rows, from);
+            // What the next slice holds comes on top.
+            whole.meter.turn(0, 0, bytes)?;
         }
+        whole.meter.settle();
         Ok(Outcome::Rows(joined.finish(steps.count)))
     }
 }

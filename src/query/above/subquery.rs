@@ -8,6 +8,7 @@ use promql::ast::Span;
 
 use crate::query::Error;
 use crate::query::above::Evaluator;
+use crate::query::account::Load;
 use crate::query::exec::scan::judge_counter;
 use crate::query::exec::window::{Ranger, Samples, Scratch};
 use crate::query::frame::{Row, Steps, TYPE_LABEL, is_absent};
@@ -45,18 +46,33 @@ pub fn as_series(rows: Vec<Row>, steps: Steps) -> Vec<Series> {
 }
 
 impl Evaluator<'_> {
-    pub(super) async fn subquery_rows(&mut self, s: &Subquery, steps: Steps) -> Result<Vec<Row>, Error> {
+    /// Evaluates what a subquery is of, and says how many samples were seen for that: they are not the outer
+    /// expression's, which sees the results instead. They were read for it all the same.
+    pub(super) async fn subquery_rows(
+        &mut self,
+        s: &Subquery,
+        steps: Steps,
+    ) -> Result<(Vec<Row>, u64), Error> {
         let inner = inner_steps(s, steps);
         if inner.count == 0 {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), 0));
         }
         if inner.count > STEPS_MAX {
             return Err(Error::TooManySamples);
         }
         let was_instant = std::mem::replace(&mut self.is_instant, inner.is_single());
+        let outer = std::mem::replace(&mut self.load, Load::new(inner.count, self.counts_steps));
         let rows = self.rows(&s.inner, inner).await;
         self.is_instant = was_instant;
-        rows
+        let load = std::mem::replace(&mut self.load, outer);
+        self.load.read += load.read;
+        for (i, (_, read)) in load.by_step.iter().enumerate() {
+            let step = (inner.at(i) - steps.start).max(0) as usize / steps.interval as usize;
+            if let Some(at) = self.load.by_step.get_mut(step.min(steps.count.max(1) - 1)) {
+                at.1 += read;
+            }
+        }
+        Ok((rows?, load.seen))
     }
 
     /// A range function whose range is a subquery.
@@ -70,7 +86,7 @@ impl Evaluator<'_> {
         let Kind::Subquery(subquery) = &args[at].kind else {
             return Err(Error::Execution("expected a range vector".into()));
         };
-        let rows = self.subquery_rows(subquery, steps).await?;
+        let (rows, _) = self.subquery_rows(subquery, steps).await?;
         let inner = inner_steps(subquery, steps);
         let others: Vec<&Node> = args.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, a)| a).collect();
         let params = self.columns(&others, steps).await?;
@@ -100,8 +116,7 @@ impl Evaluator<'_> {
                 self.account.check()?;
             }
             let mut result = row.emptied();
-            let read = self.fill(&ranger, row, inner, &mut scratch, &mut result)?;
-            self.account.read(read, 0);
+            self.fill(&ranger, row, inner, &mut scratch, &mut result)?;
             if result.is_empty() {
                 continue;
             }
@@ -120,21 +135,21 @@ impl Evaluator<'_> {
         inner: Steps,
         scratch: &mut Scratch,
         result: &mut Row,
-    ) -> Result<u64, Error> {
+    ) -> Result<(), Error> {
         let present = row.floats.iter().enumerate().filter(|(_, v)| !is_absent(**v));
         let (times, values): (Vec<i64>, Vec<f64>) = present.map(|(i, v)| (inner.at(i), *v)).unzip();
         let histograms: Vec<HistogramPoint> = row.histograms.iter().map(|p| point(p, inner)).collect();
         let samples =
             Samples { times: &times, values: &values, starts: &[], histograms: &histograms, times_number: 0 };
         let name = || row.labels.metric_name().unwrap_or_default().to_owned();
-        let read = ranger.fill(samples, scratch, &name, result, &mut self.notes)?;
+        ranger.fill(samples, scratch, &name, result, &mut self.notes, &mut self.load)?;
         let is_rate = matches!(ranger.function, Function::Rate | Function::Increase);
         if is_rate && result.floats.iter().any(|v| !is_absent(*v)) {
             let kind = row.labels.value_or_empty(TYPE_LABEL);
             let kind = self.settings.type_and_unit_labels.then_some(kind);
             judge_counter(&name(), kind, ranger.span, &mut self.notes);
         }
-        Ok(read)
+        Ok(())
     }
 }
 

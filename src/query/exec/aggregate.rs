@@ -199,11 +199,18 @@ pub struct Tally {
     step_count: usize,
     cells: Cells,
     pending: Vec<Pending>,
+    /// Values that were taken, where all are kept.
+    value_count: usize,
     /// A histogram was met where only floats count.
     ignored_histogram: bool,
 }
 
 impl Tally {
+    /// Whether an aggregation gives one number a group.
+    pub fn takes(op: Aggregator) -> bool {
+        Tally::new(op, 0).is_some()
+    }
+
     /// `None` for aggregations that do not give one number a group.
     pub fn new(op: Aggregator, step_count: usize) -> Option<Tally> {
         use Aggregator::*;
@@ -215,7 +222,7 @@ impl Tally {
             Quantile => Cells::Values(Vec::new()),
             BottomK | CountValues | LimitK | LimitRatio | TopK => return None,
         };
-        Some(Tally { op, step_count, cells, pending: Vec::new(), ignored_histogram: false })
+        Some(Tally { op, step_count, cells, pending: Vec::new(), value_count: 0, ignored_histogram: false })
     }
 
     /// Makes room for groups up to `group`.
@@ -256,13 +263,38 @@ impl Tally {
         }
     }
 
-    /// One more member of a group at the first step, for aggregations that only count.
+    /// More members of a group at the first step, for aggregations that only count.
     #[inline]
-    pub fn count(&mut self, group: u32) {
+    pub fn count(&mut self, group: u32, count: u64) {
         self.reach(group as usize);
         if let Cells::Counts(c) = &mut self.cells {
-            c[group as usize * self.step_count] += 1;
+            c[group as usize * self.step_count] += count;
         }
+    }
+
+    /// Adds a float at the first step.
+    #[inline]
+    pub fn add_float(&mut self, group: u32, v: f64) {
+        let at = group as usize * self.step_count;
+        match &mut self.cells {
+            Cells::Sums(c) if self.op == Aggregator::Sum && at < c.len() => c[at].add(v),
+            _ => {
+                self.reach(group as usize);
+                self.add_floats(at, &[v]);
+            }
+        }
+    }
+
+    /// Memory that is held, nearly.
+    pub fn bytes(&self) -> usize {
+        let cells = match &self.cells {
+            Cells::Sums(c) => c.len() * size_of::<Sum>(),
+            Cells::Extremes(c) => c.len() * 8,
+            Cells::Counts(c) => c.len() * 8,
+            Cells::Spreads(c) => c.len() * size_of::<Spread>(),
+            Cells::Values(c) => c.len() * 24 + self.value_count * 8,
+        };
+        cells + self.pending.len() * (size_of::<Pending>() + 256)
     }
 
     fn add_floats(&mut self, from: usize, floats: &[f64]) {
@@ -291,6 +323,7 @@ impl Tally {
                 }
             }
             Cells::Values(c) => {
+                self.value_count += floats.len();
                 c[range].iter_mut().zip(floats).filter(|(_, v)| present(v)).for_each(|(c, v)| c.push(*v));
             }
         }

@@ -74,12 +74,33 @@ impl Groups {
         }
     }
 
-    /// Counts one more member of a group at the first step.
+    /// Counts more members of a group at the first step.
     #[inline]
-    pub fn count(&mut self, group: u32) {
+    pub fn count(&mut self, group: u32, count: u64) {
         if let Kind::Tally(t) = &mut self.kind {
-            t.count(group);
+            t.count(group, count);
         }
+    }
+
+    /// Adds a float at the first step, where the aggregation gives one number a group.
+    #[inline]
+    pub fn add_float(&mut self, group: u32, v: f64, drop_name: bool) {
+        self.groups[group as usize].drop_name |= drop_name;
+        if let Kind::Tally(t) = &mut self.kind {
+            t.add_float(group, v);
+        }
+    }
+
+    /// Memory that is held, nearly: labels are counted as if they were short.
+    pub fn bytes(&self) -> usize {
+        let cells = match &self.kind {
+            Kind::Tally(t) => t.bytes(),
+            Kind::Picks(p) => {
+                p.rows.len() * (2 * size_of::<Row>() + 8 * self.step_count) + p.pick_count * size_of::<Pick>()
+            }
+            Kind::Counts(c) => c.len() * (64 + 8 * self.step_count),
+        };
+        self.groups.len() * (size_of::<Row>() + 64) + cells
     }
 
     /// Takes over the groups of another shard.
@@ -227,6 +248,8 @@ struct Picks {
     param: Arc<[f64]>,
     step_count: usize,
     heaps: Vec<BinaryHeap<Pick>>,
+    /// Elements in all heaps.
+    pick_count: usize,
     rows: Vec<Row>,
     ignored_histogram: bool,
 }
@@ -240,7 +263,15 @@ impl Picks {
             _ => Choice::Any,
         };
         let param = fold.param.clone().unwrap_or_else(|| Arc::from([]));
-        Picks { choice, param, step_count, heaps: Vec::new(), rows: Vec::new(), ignored_histogram: false }
+        Picks {
+            choice,
+            param,
+            step_count,
+            heaps: Vec::new(),
+            pick_count: 0,
+            rows: Vec::new(),
+            ignored_histogram: false,
+        }
     }
 
     /// At most how many elements of a group at a step.
@@ -302,8 +333,10 @@ impl Picks {
         }
         let most = self.count_max(step);
         self.heaps[at].push(pick);
+        self.pick_count += 1;
         if self.heaps[at].len() > most {
             self.heaps[at].pop();
+            self.pick_count -= 1;
         }
     }
 

@@ -13,8 +13,9 @@ use promql::Function;
 use promql::ast::Span;
 
 use crate::query::Error;
+use crate::query::account::Load;
 use crate::query::annotations::{Annotations, Merging};
-use crate::query::frame::{ABSENT, Row, Steps};
+use crate::query::frame::{ABSENT, Row, Steps, histogram_sample_count};
 use crate::query::plan::logical::Selector;
 use crate::query::plan::physical::{Column, Read, Settings};
 use crate::shard::select::HistogramPoint;
@@ -70,8 +71,8 @@ pub struct Scratch {
     /// The windows of all steps over the times that `table_number` says.
     table: WindowTable,
     table_number: u64,
-    /// Samples in all windows of the table.
-    table_samples: u64,
+    /// Samples in the windows of the table: what a series with these times adds to the load.
+    table_load: Load,
     /// Where there is one window and a rate is taken of it.
     single_rate: Option<SingleRate>,
 }
@@ -225,7 +226,8 @@ impl Ranger<'_> {
         s: Samples<'_>,
         scratch: &mut Scratch,
         row: &mut Row,
-    ) -> u64 {
+        load: &mut Load,
+    ) {
         let steps = wide::Steps {
             first: self.steps.start,
             interval: self.steps.interval,
@@ -252,22 +254,28 @@ impl Ranger<'_> {
                 }
                 _ => None,
             };
-            scratch.table_samples = scratch.table.windows.iter().map(|(from, to)| u64::from(to - from)).sum();
+            scratch.table_load = Load::new(self.steps.count, !load.by_step.is_empty());
+            let mut read_to = 0;
+            for (step, (from, to)) in scratch.table.windows.iter().enumerate() {
+                let read = to.saturating_sub(read_to.max(*from));
+                scratch.table_load.add(step, u64::from(to - from), u64::from(read));
+                read_to = *to;
+            }
         }
-        if scratch.table_samples == 0 {
-            return 0;
+        if scratch.table_load.seen == 0 {
+            return;
         }
+        load.merge(&scratch.table_load);
         if let ([window], Some(rate)) = (scratch.table.windows.as_slice(), &scratch.single_rate) {
             row.floats.clear();
             row.floats.push(rate.of(&values[window.0 as usize..window.1 as usize]));
-            return scratch.table_samples;
+            return;
         }
         let series = wide::Series { times, values, starts: &[] };
         wide::eval(function, series, &steps, &scratch.table, &mut row.floats);
-        scratch.table_samples
     }
 
-    /// Fills `row` with the function's value at each step; gives how many samples were looked at.
+    /// Fills `row` with the function's value at each step, and adds to `load` what samples were looked at.
     pub fn fill(
         &self,
         samples: Samples<'_>,
@@ -275,9 +283,11 @@ impl Ranger<'_> {
         name: &dyn Fn() -> String,
         row: &mut Row,
         notes: &mut Annotations,
-    ) -> Result<u64, Error> {
+        load: &mut Load,
+    ) -> Result<(), Error> {
         if let Some(function) = self.wide_function(&samples) {
-            return Ok(self.fill_wide(function, samples, scratch, row));
+            self.fill_wide(function, samples, scratch, row, load);
+            return Ok(());
         }
         let mut s = scratch.live(samples);
         if !self.settings.use_start_timestamps {
@@ -286,7 +296,6 @@ impl Ranger<'_> {
         let modifier = self.modifier();
         let back = if modifier == Modifier::Plain { 0 } else { self.settings.lookback };
         let ahead = if modifier == Modifier::Smoothed { self.settings.lookback } else { 0 };
-        let mut read = 0;
         for (step, at) in self.steps.times().enumerate() {
             let end = self.selector.reference(at);
             let start = end.saturating_sub(self.range);
@@ -297,7 +306,12 @@ impl Ranger<'_> {
             if floats.is_empty() && histograms.is_empty() {
                 continue;
             }
-            read += (floats.len() + histograms.len()) as u64;
+            // A range that slides has what it had a step before.
+            let read_to = if step == 0 { first } else { first.max(last.saturating_sub(self.steps.interval)) };
+            let seen = floats.len() + worth(&s.histograms[histograms.clone()], first);
+            let read = s.times[floats.clone()].iter().filter(|t| **t > read_to).count()
+                + worth(&s.histograms[histograms.clone()], read_to);
+            load.add(step, seen as u64, read as u64);
             let window = Window {
                 at,
                 start,
@@ -316,14 +330,20 @@ impl Ranger<'_> {
             }
             place(answer, step, self.steps.count, row);
         }
-        Ok(read)
+        Ok(())
     }
+}
+
+/// What histograms after `after` count for.
+fn worth(histograms: &[HistogramPoint], after: Timestamp) -> usize {
+    let later = histograms.iter().filter(|h| h.time > after);
+    later.map(|h| histogram_sample_count(&h.histogram)).sum()
 }
 
 /// `rate` and its kin over one window of plain floats: what [`RangeFunction::eval`] gives, with what depends on the
 /// times alone computed once for all series that share them.
 #[derive(Clone, Copy)]
-struct SingleRate {
+pub struct SingleRate {
     is_counter: bool,
     /// `None` where fewer than two samples lie in the window.
     edges: Option<Edges>,
@@ -336,26 +356,44 @@ impl SingleRate {
         start: Timestamp,
         end: Timestamp,
     ) -> Option<SingleRate> {
-        let kind = match function {
-            RangeFunction::Rate => RateKind::Rate,
-            RangeFunction::Increase => RateKind::Increase,
-            RangeFunction::Delta => RateKind::Delta,
-            _ => return None,
-        };
-        let edges = (times.len() > 1).then(|| {
+        let kind = rate_kind(function)?;
+        let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
+        Some(SingleRate::between(kind, (first, last), times.len(), start, end))
+    }
+
+    /// Of `count` samples, the first and the last of which were taken at `times`.
+    pub fn between(
+        kind: RateKind,
+        times: (Timestamp, Timestamp),
+        count: usize,
+        start: Timestamp,
+        end: Timestamp,
+    ) -> SingleRate {
+        let edges = (count > 1).then(|| {
             let sampled = Sampled {
                 start,
                 end,
-                first_time: times[0],
-                last_time: times[times.len() - 1],
-                gap_count: times.len() - 1,
+                first_time: times.0,
+                last_time: times.1,
+                gap_count: count - 1,
                 began: None,
                 first: 0.0,
                 gain: 0.0,
             };
             Edges::new(&sampled, kind)
         });
-        Some(SingleRate { is_counter: kind.is_counter(), edges })
+        SingleRate { is_counter: kind.is_counter(), edges }
+    }
+
+    /// The rate of a series of which this is known: its value before the only drop, or 0, as well.
+    #[inline]
+    pub fn of_edges(&self, first: f64, last: f64, lost: f64) -> f64 {
+        let Some(edges) = &self.edges else { return ABSENT };
+        let mut gain = last - first;
+        if self.is_counter && lost != 0.0 {
+            gain += lost;
+        }
+        gain * edges.factor(first, gain)
     }
 
     #[inline]
@@ -373,6 +411,15 @@ impl SingleRate {
         }
         gain * edges.factor(*first, gain)
     }
+}
+
+fn rate_kind(function: RangeFunction) -> Option<RateKind> {
+    Some(match function {
+        RangeFunction::Rate => RateKind::Rate,
+        RangeFunction::Increase => RateKind::Increase,
+        RangeFunction::Delta => RateKind::Delta,
+        _ => return None,
+    })
 }
 
 fn place(answer: Answer, step: usize, step_count: usize, row: &mut Row) {

@@ -11,6 +11,7 @@ use model::labels::METRIC_NAME;
 use promql::Function;
 use promql::ast::{Aggregator, BinaryOp, Span, ValueType};
 
+use crate::query::account::Meter;
 use crate::query::frame::Steps;
 use crate::query::plan::logical::{Kind, Node, Selector};
 
@@ -26,6 +27,9 @@ pub struct Fragment {
     pub fold: Option<Fold>,
     /// Where the time-independent parts of a query begin to cost too much: samples this fragment may hold.
     pub samples_max: usize,
+    /// What is used for it, and how far it has come.
+    pub meter: Arc<Meter>,
+    pub counts_steps: bool,
 }
 
 /// What of a query's options matters on a shard.

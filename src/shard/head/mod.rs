@@ -5,12 +5,14 @@
 //! Invariant: rows of a group ascend in time; a slot is bound to its series before a row names it.
 //! Never: writes files, knows labels or who is asking.
 
+pub mod edges;
 pub mod group;
 mod hint;
 pub(in crate::shard) mod image;
 pub mod partial;
 pub mod row;
 pub mod side;
+pub(in crate::shard) mod wide;
 mod window;
 
 use std::sync::Arc;
@@ -374,6 +376,7 @@ impl Head {
         let mut s = Selection {
             mint,
             maxt,
+            wide: None,
             placed: Vec::with_capacity(ids.size_hint().0),
             scattered: Vec::new(),
             newest_only: false,
@@ -396,6 +399,9 @@ impl Head {
     /// Decodes the next series of a selection into `batch`; false when everything was read.
     pub fn next_batch(&self, s: &mut Selection, batch: &mut Batch) -> bool {
         batch.clear();
+        if self.place_next(s) && s.placed.is_empty() {
+            return true;
+        }
         let mut columns = Columns::default();
         if s.placed_read < s.placed.len() {
             self.read_placed(s, &mut columns, batch);

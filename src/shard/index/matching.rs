@@ -4,12 +4,48 @@ use model::{MatchOp, Matcher};
 
 use crate::shard::index::{Index, SymbolId};
 
+/// What matchers select.
+#[derive(Debug)]
+pub enum Matched {
+    /// All series there are, so many.
+    All(u32),
+    /// Sorted ids.
+    Ids(Vec<u32>),
+}
+
 impl Index {
+    /// The series that all `matchers` accept.
+    pub fn select(&self, matchers: &[Matcher]) -> Matched {
+        let telling: Vec<&Matcher> = matchers.iter().filter(|m| !self.accepts_all(m)).collect();
+        if telling.is_empty() {
+            return Matched::All(self.series_count() as u32);
+        }
+        Matched::Ids(self.matching_all(&telling))
+    }
+
+    /// Whether a matcher that takes any value at all meets a label that every series has.
+    fn accepts_all(&self, m: &Matcher) -> bool {
+        let takes_any = match m.op {
+            MatchOp::NotEqual => m.value.is_empty(),
+            MatchOp::Regex => m.value == ".+",
+            _ => false,
+        };
+        takes_any
+            && self.symbols.find(&m.name).is_some_and(|name| {
+                let values = self.postings.values(name).iter();
+                values.map(|v| self.postings.list(name, *v).len()).sum::<usize>() == self.series_count()
+            })
+    }
+
     /// Sorted ids of the series that all `matchers` accept.
     ///
     /// A matcher that accepts the empty string also accepts series without the label, so it can only take away;
     /// one that does not can be answered from postings alone.
     pub fn matching(&self, matchers: &[Matcher]) -> Vec<u32> {
+        self.matching_all(&matchers.iter().collect::<Vec<_>>())
+    }
+
+    fn matching_all(&self, matchers: &[&Matcher]) -> Vec<u32> {
         let (negative, positive): (Vec<&Matcher>, Vec<&Matcher>) =
             matchers.iter().partition(|m| m.matches_empty());
         let mut lists: Vec<Vec<u32>> = Vec::with_capacity(positive.len());
@@ -158,6 +194,11 @@ mod tests {
         let matchers: Vec<Matcher> =
             matchers.iter().map(|(n, op, v)| Matcher::new(*op, *n, *v).unwrap()).collect();
         assert_eq!(index.matching(&matchers), expect, "{matchers:?}");
+        let selected = match index.select(&matchers) {
+            Matched::All(n) => (0..n).collect(),
+            Matched::Ids(ids) => ids,
+        };
+        assert_eq!(selected, expect, "{matchers:?}");
         let naive: Vec<u32> = (0..index.series_count() as u32)
             .filter(|i| {
                 let l = index.labels(model::SeriesId(*i));
@@ -188,6 +229,8 @@ mod tests {
         check(&index, &[("job", Equal, "a")], &[0, 2]);
         check(&index, &[("job", Equal, "")], &[3]);
         check(&index, &[("job", NotEqual, "")], &[0, 1, 2]);
+        check(&index, &[("__name__", NotEqual, "")], &[0, 1, 2, 3]);
+        check(&index, &[("__name__", Regex, ".+"), ("job", Equal, "a")], &[0, 2]);
         check(&index, &[("job", NotEqual, "a")], &[1, 3]);
         check(&index, &[("job", Regex, "a|b"), ("dc", Regex, ".+")], &[1, 2]);
         check(&index, &[("job", Regex, "a|"), ("__name__", Equal, "down")], &[2, 3]);

@@ -27,6 +27,20 @@ struct Entry {
     start: u32,
 }
 
+/// One label of many series, and where it was found last.
+#[derive(Clone, Copy, Debug)]
+pub struct LabelColumn {
+    name: SymbolId,
+    shape: Option<ShapeId>,
+    at: Option<usize>,
+}
+
+impl LabelColumn {
+    pub fn new(name: SymbolId) -> LabelColumn {
+        LabelColumn { name, shape: None, at: None }
+    }
+}
+
 #[derive(Default)]
 pub struct Index {
     symbols: Symbols,
@@ -173,6 +187,18 @@ impl Index {
         let names = &self.shapes[e.shape.0 as usize];
         let values = &self.values[e.start as usize..e.start as usize + names.len()];
         names.iter().copied().zip(values.iter().copied())
+    }
+
+    /// The same as [`Index::label_value`], series after series: most have the labels of the one before.
+    #[inline]
+    pub fn column_value(&self, id: SeriesId, column: &mut LabelColumn) -> SymbolId {
+        let e = self.entries[id.0 as usize];
+        if column.shape != Some(e.shape) {
+            column.shape = Some(e.shape);
+            let names = &self.shapes[e.shape.0 as usize];
+            column.at = names.iter().position(|n| *n == column.name);
+        }
+        column.at.map_or(SymbolId::EMPTY, |i| self.values[e.start as usize + i])
     }
 
     /// The value of one label, `SymbolId::EMPTY` where the series does not have it.
