@@ -5,12 +5,13 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup run test fmt lint docs bench bench-smoke
+.PHONY: help setup run test fmt lint docs bench bench-smoke deb
 
 help:
 	@echo "make run    build and start systole with its embedded configuration, http://localhost:9090"
 	@echo "make test   every check: format, lints, tests, docs"
 	@echo "make bench  the benchmarks (criterion)"
+	@echo "make deb    a Debian package"
 
 # Names in one line what is missing, and installs it where it can.
 setup:
@@ -46,3 +47,9 @@ bench-smoke: setup
 	./target/release/systole-loadgen peers
 	./target/release/systole-loadgen smoke --systems ours=./target/release/systole,prometheus,victoriametrics \
 	  --json target/bench-smoke.json --html target/bench-smoke.html
+
+# A Debian package in target/debian; needs cargo-deb: cargo install cargo-deb
+deb: setup
+	@command -v cargo-deb >/dev/null || { echo "missing: cargo-deb; install it: cargo install cargo-deb --locked"; exit 1; }
+	$(CARGO) build --profile dist --locked --bin systole
+	$(CARGO) deb --no-build --profile dist

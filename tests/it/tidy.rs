@@ -159,3 +159,65 @@ fn the_architecture_names_what_is_there() {
     }
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
+
+/// Names of settings in a file of `kernel-tuning/`, as its form writes them.
+fn settings_of(name: &str, text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';', '[']));
+    let key = |line: &str| Some(line.split_once('=')?.0.trim().to_owned());
+    match name.rsplit('.').next().unwrap_or_default() {
+        "conf" => lines.filter_map(key).filter(|key| key.contains(['.', '_'])).collect(),
+        "slice" => lines.filter_map(key).filter(|key| key != "Description").collect(),
+        // Of the unit what is about the machine; the rest is how any service is written.
+        "service" => {
+            let ours = ["Limit", "OOM", "CPU", "SystemCallFilter"];
+            lines.filter_map(key).filter(|key| ours.iter().any(|word| key.starts_with(word))).collect()
+        }
+        "rules" => {
+            let attributes = lines.flat_map(|line| line.split("ATTR{").skip(1));
+            let assigned = attributes.filter_map(|rest| rest.split_once('}'));
+            let assigned = assigned.filter(|(_, rest)| rest.starts_with("=\""));
+            assigned.map(|(attribute, _)| attribute.to_owned()).collect()
+        }
+        "cfg" => ["isolcpus", "nohz_full", "rcu_nocbs"].map(str::to_owned).to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn every_setting_of_the_machine_is_explained() {
+    let readme = fs::read_to_string(root().join("kernel-tuning/README.md")).expect("kernel-tuning/README.md");
+    let mut complaints = Vec::new();
+    let mut check = |name: &str, settings: Vec<String>| {
+        for setting in settings {
+            if !readme.contains(&format!("`{setting}`")) {
+                complaints.push(format!("kernel-tuning/README.md: does not explain `{setting}` of {name}"));
+            }
+        }
+    };
+    for name in [
+        "90-systole.conf",
+        "60-systole.rules",
+        "systole.service",
+        "systole.slice",
+        "grub-systole.cfg",
+        "tuned/systole/tuned.conf",
+    ] {
+        let text = fs::read_to_string(root().join("kernel-tuning").join(name)).expect(name);
+        let settings = settings_of(name, &text);
+        assert!(!settings.is_empty(), "{name}: settings were found");
+        check(name, settings);
+    }
+    // What `systole tune` would change on the machines it is tested with.
+    for name in ["vm", "numa", "container"] {
+        let said = fs::read_to_string(root().join(format!("src/tune/snapshots/{name}.said"))).expect(name);
+        let written = said.split("sysctl -w ").skip(1).filter_map(|rest| rest.split_once('='));
+        check("systole tune", written.map(|(setting, _)| setting.to_owned()).collect());
+    }
+    for entry in fs::read_dir(root().join("kernel-tuning")).expect("kernel-tuning").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !readme.contains(&name) && name != "README.md" {
+            complaints.push(format!("kernel-tuning/README.md: does not name {name}"));
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
