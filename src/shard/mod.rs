@@ -9,6 +9,7 @@ pub mod appender;
 pub mod checkpoint;
 pub mod commons;
 pub mod head;
+pub mod history;
 pub mod index;
 pub mod keeper;
 pub mod meta;
