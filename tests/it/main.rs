@@ -2,6 +2,7 @@
 
 mod api;
 mod differential;
+mod exchange;
 mod house;
 mod machine;
 mod out_of_order;
