@@ -23,6 +23,9 @@ pub mod list; // promtool tsdb list
 pub mod openmetrics; // lines of an OpenMetrics file
 pub mod table; // columns, times and sizes as promtool prints them
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
