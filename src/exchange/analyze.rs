@@ -155,7 +155,7 @@ fn print_totals(block: &Block, counts: &Counts, selector: &str, out: &mut dyn Wr
 
 fn print_list(mut list: List, limit: usize, out: &mut dyn Write) -> Result<(), Error> {
     // Stable: what is equal stays in order of the text.
-    list.sort_by(|a, b| b.0.cmp(&a.0));
+    list.sort_by_key(|entry| std::cmp::Reverse(entry.0));
     for (count, text) in list.iter().take(limit) {
         writeln!(out, "{count} {text}")?;
     }

@@ -48,7 +48,7 @@ pub fn create(
     question: &Question<'_>,
     out: &mut dyn Write,
 ) -> Result<(), Error> {
-    fs::metadata(input).map_err(Error::file("open", input))?;
+    fs::metadata(input).map_err(Error::file("stat", input))?;
     fs::create_dir_all(writer.dir)
         .map_err(|e| Error::file("mkdir", writer.dir)(e).within("create output dir"))?;
     let span = find_span(input).map_err(|e| e.within("getting min and max timestamp"))?;

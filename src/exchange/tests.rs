@@ -121,10 +121,11 @@ fn a_flipped_bit_or_a_torn_file_is_said_or_harmless() {
         for _ in 0..60 {
             let mut bad = good.clone();
             let at = rng.below(bad.len() as u64) as usize;
-            if rng.chance(0.2) {
-                bad.truncate(at)
+            let is_torn = rng.chance(0.2);
+            if is_torn {
+                bad.truncate(at);
             } else {
-                bad[at] ^= 1 << rng.below(8)
+                bad[at] ^= 1 << rng.below(8);
             }
             fs::write(path, &bad).expect("the file");
             match count(&dir.0) {

@@ -23,6 +23,13 @@ const ZSTD: u8 = 1 << 4;
 /// must not ask for more memory than that.
 const RECORD_BYTES_MAX: usize = 256 << 20;
 
+/// A record, or a part of one.
+struct Fragment<'a> {
+    kind: u8,
+    compression: u8,
+    data: &'a [u8],
+}
+
 /// Walks the records of one segment.
 pub struct Records<'a> {
     file: &'a [u8],
@@ -41,7 +48,7 @@ impl<'a> Records<'a> {
         self.packed.clear();
         let mut begin = None;
         loop {
-            let Some((kind, compression, data)) = self.fragment()? else {
+            let Some(Fragment { kind, compression, data }) = self.fragment()? else {
                 return match begin {
                     None => Ok(None),
                     Some(at) => Err(self.fail(at, "a record without its end")),
@@ -74,8 +81,7 @@ impl<'a> Records<'a> {
         Error::corrupt(at as u64, what)
     }
 
-    /// The next fragment: its kind, its compression, its data.
-    fn fragment(&mut self) -> Result<Option<(u8, u8, &'a [u8])>, Error> {
+    fn fragment(&mut self) -> Result<Option<Fragment<'a>>, Error> {
         loop {
             let at = self.at;
             let Some(&head) = self.file.get(at) else { return Ok(None) };
@@ -107,7 +113,7 @@ impl<'a> Records<'a> {
                 return Err(Error::Checksum { at: at as u64, what: "a fragment", stored, computed });
             }
             self.at = end;
-            return Ok(Some((kind, head & (SNAPPY | ZSTD), data)));
+            return Ok(Some(Fragment { kind, compression: head & (SNAPPY | ZSTD), data }));
         }
     }
 }

@@ -154,7 +154,7 @@ fn questions() -> Vec<String> {
         "scrape_duration_seconds",
     ] {
         for form in
-            ["X", "count_over_time(X[10h])", "max_over_time(X[1h] offset 30m)", "rate(X[5m])", "count(X)"]
+            ["X", "count_over_time(X[10h])", "max_over_time(X[1h] offset 5s)", "rate(X[5m])", "count(X)"]
         {
             all.push(form.replace('X', selector));
         }
@@ -193,7 +193,7 @@ fn answers(server: &Server, at_ms: i64) -> Vec<(String, Value)> {
     let (end, start) = (crate::house::seconds(at_ms), crate::house::seconds(at_ms - 8 * 3_600_000));
     let mut all = Vec::new();
     for text in questions() {
-        let params = [("query", text.as_str()), ("start", &start), ("end", &end), ("step", "177")];
+        let params = [("query", text.as_str()), ("start", &start), ("end", &end), ("step", "180")];
         let range = sorted(server.data("query_range", &params)["result"].take());
         all.push((text.clone(), sorted(server.query_at(&text, at_ms))));
         all.push((format!("{text} over hours"), range));
