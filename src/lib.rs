@@ -2,7 +2,7 @@
 //! by floor. A room names only rooms of lower floors; rooms on one floor are strangers. `tests/it/tidy.rs` holds
 //! the house to it; `docs/architecture.md` explains it.
 
-// Floor 0, the cellar: pure crates `model`, `codec`, `compute`, `exposition`, `promql`.
+// Floor 0, the cellar: pure crates `model`, `codec`, `compute`, `exposition`, `prometheus_tsdb`, `promql`.
 
 // Floor 1: the machine and the wishes.
 pub mod config;
@@ -17,6 +17,7 @@ pub mod shard;
 pub mod query;
 
 // Floor 4: the trades.
+pub mod exchange;
 pub mod remote;
 pub mod scrape;
 

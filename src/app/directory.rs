@@ -106,6 +106,12 @@ pub fn adopt(dir: &DataDir, shard_count: u16) -> Result<(), Error> {
     Ok(())
 }
 
+/// For how many shards the directory was written; `None` where it holds none.
+pub fn shard_count(path: &Path) -> Option<u16> {
+    let entries = fs::read_dir(path.join("shards")).ok()?;
+    entries.flatten().filter_map(|e| count_of(&e.file_name().to_string_lossy())).max()
+}
+
 /// `NNNN-of-MMMM` is a shard of MMMM.
 fn count_of(name: &str) -> Option<u16> {
     let (shard, count) = name.split_once("-of-")?;

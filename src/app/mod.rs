@@ -14,6 +14,7 @@ pub mod logging;
 pub mod metrics;
 pub mod query_log;
 pub mod start;
+pub mod tsdb;
 pub mod tune;
 pub mod web;
 

@@ -19,7 +19,7 @@ use crate::app::flags::{Ack, Flags, parse_cpus};
 use crate::app::house::{House, Options, deal, features_of, jobs_of, set_exemplars};
 use crate::app::metrics::Requests;
 use crate::app::query_log::QueryLog;
-use crate::app::{logging, tune, web};
+use crate::app::{logging, tsdb, tune, web};
 use crate::config::{Config, Reading, process_environment};
 use crate::query::engine::{self, Engine};
 use crate::query::script;
@@ -43,6 +43,9 @@ pub fn main() -> ExitCode {
     }
     if args.get(1).map(String::as_str) == Some("tune") {
         return tune::main(&args[2..]);
+    }
+    if args.get(1).map(String::as_str) == Some("tsdb") {
+        return tsdb::main(&args[1..]);
     }
     match serve(Flags::from_args(args.into_iter())) {
         Ok(()) => ExitCode::SUCCESS,

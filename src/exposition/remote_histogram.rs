@@ -62,6 +62,91 @@ impl HistogramSample {
     }
 }
 
+/// Appends the message of a histogram: what [`read`] reads.
+pub fn write(sample: &HistogramSample, out: &mut Vec<u8>) {
+    match &sample.counts {
+        Counts::Integer(h) => {
+            push_varint(1, h.count, out);
+            push_double(3, h.sum, out);
+            push_varint(4, fold(h.schema.into()), out);
+            push_double(5, h.zero_threshold, out);
+            push_varint(6, h.zero_count, out);
+            push_spans(8, &h.negative_spans, out);
+            push_packed(9, &h.negative_deltas, |d, out| push_number(fold(*d), out), out);
+            push_spans(11, &h.positive_spans, out);
+            push_packed(12, &h.positive_deltas, |d, out| push_number(fold(*d), out), out);
+            push_tail(h.counter_reset_hint, sample.time, &h.custom_values, out);
+        }
+        Counts::Float(h) => {
+            push_double(2, h.count, out);
+            push_double(3, h.sum, out);
+            push_varint(4, fold(h.schema.into()), out);
+            push_double(5, h.zero_threshold, out);
+            push_double(7, h.zero_count, out);
+            push_spans(8, &h.negative_spans, out);
+            push_packed(10, &h.negative_buckets, push_bits, out);
+            push_spans(11, &h.positive_spans, out);
+            push_packed(13, &h.positive_buckets, push_bits, out);
+            push_tail(h.counter_reset_hint, sample.time, &h.custom_values, out);
+        }
+    }
+}
+
+fn push_tail(hint: CounterResetHint, time: i64, custom: &[f64], out: &mut Vec<u8>) {
+    push_varint(14, hint as u64, out);
+    push_varint(15, time as u64, out);
+    push_packed(16, custom, push_bits, out);
+}
+
+fn push_number(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn push_varint(field: u64, value: u64, out: &mut Vec<u8>) {
+    push_number(field << 3, out);
+    push_number(value, out);
+}
+
+fn push_double(field: u64, value: f64, out: &mut Vec<u8>) {
+    push_number(field << 3 | 1, out);
+    push_bits(&value, out);
+}
+
+fn push_bits(value: &f64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn push_packed<T>(field: u64, values: &[T], push: impl Fn(&T, &mut Vec<u8>), out: &mut Vec<u8>) {
+    if values.is_empty() {
+        return;
+    }
+    let mut body = Vec::with_capacity(values.len() * 8);
+    values.iter().for_each(|v| push(v, &mut body));
+    push_number(field << 3 | 2, out);
+    push_number(body.len() as u64, out);
+    out.extend_from_slice(&body);
+}
+
+fn push_spans(field: u64, spans: &[Span], out: &mut Vec<u8>) {
+    for span in spans {
+        let mut body = Vec::with_capacity(16);
+        push_varint(1, fold(span.offset.into()), &mut body);
+        push_varint(2, span.length.into(), &mut body);
+        push_number(field << 3 | 2, out);
+        push_number(body.len() as u64, out);
+        out.extend_from_slice(&body);
+    }
+}
+
+/// Inverse of [`zigzag`].
+fn fold(v: i64) -> u64 {
+    ((v << 1) ^ (v >> 63)) as u64
+}
+
 #[derive(Default)]
 struct Fields {
     is_float: bool,
@@ -260,6 +345,34 @@ mod tests {
         assert_eq!(sample.accepted().unwrap().positive_buckets, [1.0, 2.0]);
         b[1] = 2;
         assert!(read(&b).unwrap().accepted().is_err(), "the buckets hold more than the count");
+    }
+
+    #[test]
+    fn a_histogram_that_was_written_is_read_again() {
+        let whole = Histogram {
+            counter_reset_hint: CounterResetHint::Gauge,
+            schema: -3,
+            count: 9,
+            sum: -1.5,
+            zero_count: 2,
+            zero_threshold: 1e-9,
+            positive_spans: vec![Span { offset: -4, length: 2 }, Span { offset: 3, length: 1 }],
+            positive_deltas: vec![300, -299, 1],
+            negative_spans: vec![Span { offset: 1, length: 1 }],
+            negative_deltas: vec![1],
+            custom_values: vec![0.5],
+        };
+        let float = whole.to_float();
+        for counts in [Counts::Integer(whole.clone()), Counts::Float(float.clone())] {
+            let mut bytes = Vec::new();
+            write(&HistogramSample { time: -77, counts }, &mut bytes);
+            let back = read(&bytes).unwrap();
+            assert_eq!(back.time, -77);
+            match back.counts {
+                Counts::Integer(h) => assert_eq!(h, whole),
+                Counts::Float(h) => assert!(h.equals(&float)),
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod commons;
 pub mod exemplars;
 pub mod head;
+pub mod history;
 pub mod index;
 pub mod keeper;
 pub mod meta;

@@ -67,6 +67,12 @@ pub fn reshard(
     })
 }
 
+/// A shard as its files and its tail hold it. Writes nothing: for tools, while no server runs.
+pub fn read(place: &Place) -> Result<Shard, Error> {
+    let disk: Rc<dyn Disk> = Rc::new(PlainDisk);
+    block_on(load(&disk, place))
+}
+
 /// One old shard as its files and its tail hold it.
 async fn load(disk: &Rc<dyn Disk>, place: &Place) -> Result<Shard, Error> {
     if !place.wal_dir().exists() {

@@ -3,6 +3,7 @@
 mod api;
 mod differential;
 mod formats;
+mod exchange;
 mod house;
 mod machine;
 mod out_of_order;

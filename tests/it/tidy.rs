@@ -11,6 +11,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("http", 2),
     ("shard", 2),
     ("query", 3),
+    ("exchange", 4),
     ("remote", 4),
     ("scrape", 4),
     ("api", 5),
