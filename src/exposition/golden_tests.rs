@@ -21,7 +21,7 @@ fn unescaped(line: &str) -> Vec<u8> {
             Some('t') => out.push(b'\t'),
             Some('u') => {
                 let digits: String = chars.by_ref().take(4).collect();
-                out.push(u8::from_str_radix(&digits, 16).expect("four digits") as u8);
+                out.push(u8::from_str_radix(&digits, 16).expect("four digits"));
             }
             Some(c) => out.push(c as u8),
             None => panic!("an escape ends the line"),

@@ -203,7 +203,7 @@ mod tests {
             prop_assert_eq!(samples(&shard, false), expect.clone());
             let newest = samples(&shard, true);
             for slot in 0..6u32 {
-                let last = expect.iter().filter(|(k, _)| k.0 == slot.to_string()).next_back();
+                let last = expect.iter().rfind(|(k, _)| k.0 == slot.to_string());
                 if let Some((key, bits)) = last {
                     prop_assert_eq!(newest.get(key), Some(bits));
                 }

@@ -2,8 +2,8 @@
 
 mod api;
 mod differential;
-mod formats;
 mod exchange;
+mod formats;
 mod house;
 mod machine;
 mod out_of_order;

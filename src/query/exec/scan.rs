@@ -588,7 +588,7 @@ enum Keys {
     /// All series are one group.
     One(Option<u32>),
     /// `by` one label: its symbol says it all.
-    Label(LabelColumn, HashMap<SymbolId, u32>, [Option<(SymbolId, u32)>; MEMO_LEN]),
+    Label(LabelColumn, HashMap<SymbolId, u32>, Box<[Option<(SymbolId, u32)>; MEMO_LEN]>),
     /// `by` several labels.
     Labels(Vec<SymbolId>, HashMap<Box<[SymbolId]>, u32>, Vec<SymbolId>),
     /// `without`: every label but those.
@@ -613,7 +613,7 @@ impl<'f> Folding<'f> {
             let kept = symbols(&mut fold.grouping.iter().filter(|n| !is_value(n)));
             match kept.as_slice() {
                 [] => Keys::One(None),
-                [one] => Keys::Label(LabelColumn::new(*one), HashMap::new(), [None; MEMO_LEN]),
+                [one] => Keys::Label(LabelColumn::new(*one), HashMap::new(), Box::new([None; MEMO_LEN])),
                 _ => Keys::Labels(kept, HashMap::new(), Vec::new()),
             }
         };
