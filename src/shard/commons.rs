@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use model::Timestamp;
 
+use crate::shard::budget::Budget;
 use crate::shard::head::partial::Newest;
 use crate::shard::head::side::Refusal;
 
@@ -21,6 +22,8 @@ pub struct Commons {
     generation: AtomicU64,
     /// The newest sample of all shards; `Timestamp::MIN` before the first.
     newest: AtomicI64,
+    /// How many series there may be.
+    pub budget: Budget,
     /// How far behind the newest sample others are taken out of order; 0 for not at all.
     window_ms: AtomicI64,
 }
@@ -30,6 +33,7 @@ impl Default for Commons {
         Commons {
             generation: AtomicU64::new(0),
             newest: AtomicI64::new(Timestamp::MIN),
+            budget: Budget::default(),
             window_ms: AtomicI64::new(0),
         }
     }
@@ -92,6 +96,11 @@ impl Bounds {
     /// The bounds of a request whose first sample has this time: in an empty house it is the newest there is.
     pub fn from_first(self, first: Timestamp) -> Bounds {
         Bounds { newest: if self.newest == Timestamp::MIN { first } else { self.newest }, ..self }
+    }
+
+    /// When the request or page began.
+    pub fn now(&self) -> Timestamp {
+        self.latest.saturating_sub(FUTURE_MS_MAX)
     }
 
     /// The oldest time that is taken in order.

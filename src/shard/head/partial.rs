@@ -235,6 +235,23 @@ mod tests {
     }
 
     #[test]
+    fn late_samples_go_in_where_the_batch_allows_it() {
+        let mut shard = defined(2);
+        row(&mut shard, 100, &[(0, 1.0), (1, 1.0)]);
+        let mut batch = Vec::new();
+        record::begin(&mut batch, SOURCE);
+        record::push_late(&mut batch, 50);
+        for (time, value) in [(60, 6.0), (50, 5.0), (49, 4.0), (60, 7.0), (100, 2.0)] {
+            record::push_row(&mut batch, 0, time, true, &[(0, value)]);
+        }
+        let a = shard.apply(&batch).unwrap();
+        assert_eq!((a.sample_count, a.late, a.too_old, a.duplicate), (2, 2, 1, 1));
+        check(&shard, 0, &[(50, 5.0), (60, 6.0), (100, 1.0)]);
+        assert_eq!(row(&mut shard, 60, &[(1, 9.0)]).out_of_order, 1);
+        check(&shard, 1, &[(100, 1.0)]);
+    }
+
+    #[test]
     fn a_sealed_row_sends_late_pieces_beside() {
         let mut shard = defined(2);
         for t in 1..=300 {
