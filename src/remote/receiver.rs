@@ -356,7 +356,7 @@ impl Receiver {
         stream.judge(&shard, &part.samples, &part.fresh, bounds, |judged| {
             note(judged, refused_samples, false);
         });
-        stream.judge_histograms(&shard, &part.histograms, &part.fresh, bounds, |judged| {
+        stream.judge_histograms(&shard, &part.histograms, &part.messages, &part.fresh, bounds, |judged| {
             note(judged, refused_histograms, true);
         });
         let slots = part.samples.iter().map(|g| (g.ordinal, g.slot));

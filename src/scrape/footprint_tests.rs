@@ -86,7 +86,7 @@ impl Fleet {
         let intakes = (0..targets)
             .map(|i| {
                 let found = target(&config, &[("__address__", &format!("host-{i}:9100"))]);
-                Intake::new(config.clone(), Arc::new(found), &sink)
+                Intake::new(config.clone(), Arc::new(found), Features::default(), &sink)
             })
             .collect();
         Fleet { scratch: Scratch::new(shards as u16), intakes, sink }

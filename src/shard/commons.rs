@@ -118,8 +118,14 @@ impl Bounds {
         self.newest.saturating_sub(time)
     }
 
-    /// What Prometheus says to a sample of a series whose newest one is `newest`. `value` is `None` for a histogram
-    /// whose likeness to the series' newest was not looked at.
+    /// What Prometheus says to a sample of a series that has another one at its time.
+    pub fn judge_other(&self, time: Timestamp) -> Result<Standing, Refusal> {
+        let newest = Newest { time, value: Some(0.0) };
+        self.judge(Some(newest), time, None)
+    }
+
+    /// What Prometheus says to a sample of a series whose newest one is `newest`. `value` is `None` for a histogram,
+    /// which is the series' newest where that is one and has its time.
     pub fn judge(
         &self,
         newest: Option<Newest>,

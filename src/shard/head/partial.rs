@@ -5,6 +5,7 @@
 //! open, else beside the rows), the same again is taken silently, what is older goes beside where the batch allows
 //! it, the rest is refused and counted.
 
+use model::histogram::FloatHistogram;
 use model::{NORMAL_NAN, SeriesId, Timestamp};
 
 use crate::shard::head::group::slots_of;
@@ -70,6 +71,11 @@ impl Head {
             Some(n) if n.time > beside => newest,
             _ => Some(Newest { time: beside, value }),
         }
+    }
+
+    /// The newest histogram of a series.
+    pub fn newest_histogram(&self, id: SeriesId) -> Option<&FloatHistogram> {
+        self.side.get(&id)?.histograms.last().map(|h| &*h.histogram)
     }
 
     pub(super) fn note_beside(&mut self, source: SourceId, slot: u32, time: Timestamp) {
