@@ -212,12 +212,7 @@ impl Receiver {
         let is_judged = sorter.is_doubtful || !faults.is_empty();
         if is_judged {
             let told = self.ask_all(sorter, Want::Judge, false).await?;
-            // Prometheus stops at the first fault, and counts no other.
-            if let Some(first) = told.first
-                && faults.iter().all(|f| f.0 > first.ordinal)
-            {
-                self.judgments(first.is_histogram).note(first.refusal);
-            }
+            self.count_first(&told, &faults);
             faults.extend(told.faults);
         }
         if faults.is_empty() {
@@ -230,6 +225,7 @@ impl Receiver {
                 let histograms = sorter.histogram_count - told.refused_histograms;
                 self.note_written(samples, histograms, sorter.exemplar_count);
             }
+            self.count_first(&told, &faults);
             // Series that there is no room for; what was sent with them is kept all the same.
             faults.extend(told.faults);
         }
@@ -312,6 +308,13 @@ impl Receiver {
             }
         }
         let late = order.bounds.late();
+        if order.want == Want::Append
+            && !order.is_doubtful
+            && !self.judge(&mut told, order.bounds, order.names_series).is_empty()
+        {
+            // What the reading shard remembers was not all there is: other connections brought newer samples.
+            return told;
+        }
         if order.is_doubtful {
             let dropped = Stream::drop_overtaken(&mut told.part.samples, late) as u64;
             let counted =
@@ -326,6 +329,15 @@ impl Receiver {
             Err(e) => Some(e),
         };
         told
+    }
+
+    /// Prometheus stops at the first fault of a request, and counts no other.
+    fn count_first(&self, told: &Told, faults: &[(u32, String)]) {
+        if let Some(first) = told.first
+            && faults.iter().all(|f| f.0 > first.ordinal)
+        {
+            self.judgments(first.is_histogram).note(first.refusal);
+        }
     }
 
     fn judgments(&self, is_histogram: bool) -> &Judgments {
