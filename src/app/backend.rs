@@ -306,6 +306,7 @@ impl Backend for HouseBackend {
         let (engine, mesh, clock) = (self.engine.clone(), self.mesh(), self.clock.clone());
         let log = self.query_log.clone();
         let per_step = self.flags.features.iter().any(|f| f == "promql-per-step-stats");
+        let (commons, now_ms) = (self.commons.clone(), self.clock.now_ms());
         let timeout = question.timeout.map_or(self.query_timeout, |t| t.min(self.query_timeout));
         Box::pin(async move {
             let token = Token::default();
@@ -351,7 +352,9 @@ impl Backend for HouseBackend {
                 }
             };
             let (answer, times) = answer.map_err(query_error)?;
-            Ok(answered(answer, &question.text, when, question.stats, &times))
+            let mut answer = answered(answer, &question.text, when, question.stats, &times);
+            answer.warnings.extend(commons.budget.warning(now_ms));
+            Ok(answer)
         })
     }
 
@@ -532,7 +535,7 @@ impl Backend for HouseBackend {
         };
         let readings = self.mesh.get().map(|m| m.readings()).unwrap_or_default();
         let figures = self.mesh.get().map(|_| self.figures());
-        let (start_ms, is_ready) = (self.start_ms, self.is_ready());
+        let (start_ms, is_ready, commons) = (self.start_ms, self.is_ready(), self.commons.clone());
         // The counts of requests are read when the page is made, so their lock is not held across the wait.
         let mut requests = metrics::Page::default();
         self.requests.push_to(&mut requests);
@@ -549,6 +552,8 @@ impl Backend for HouseBackend {
                 last_reload_seconds: loaded_ms as f64 / 1e3,
                 start_seconds: start_ms as f64 / 1e3,
                 is_ready,
+                series_max: commons.budget.max(),
+                series_refused: commons.budget.refused(),
             };
             Ok(metrics::page(&sources))
         })

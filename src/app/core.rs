@@ -10,6 +10,7 @@ use crate::remote::order::Asked;
 use crate::remote::{self, Order, Peers, Receiver};
 use crate::rt::{Mesh, TaskClass};
 use crate::scrape::{Scraper, Sink};
+use crate::shard::budget::{Refusal, Room};
 use crate::shard::commons::{Bounds, Commons};
 use crate::shard::keeper::Keeper;
 use crate::shard::record::SourceId;
@@ -91,6 +92,14 @@ impl Sink for MeshSink {
 
     fn bounds(&self, now: Timestamp) -> Bounds {
         self.commons.bounds(now)
+    }
+
+    fn room(&self) -> Room {
+        self.commons.budget.room()
+    }
+
+    fn note_refusal(&self, refusal: Refusal, now: Timestamp) {
+        self.commons.budget.note_refusal(refusal, now);
     }
 
     fn deliver(&self, generation: u64, shard: ShardId, batch: &[u8]) -> bool {

@@ -70,6 +70,10 @@ pub struct Flags {
     #[arg(long = "storage.ack", value_enum, default_value = "durable")]
     pub ack: Ack,
 
+    /// Series in memory beyond which new ones are refused; 0 for as many as the machine's memory holds.
+    #[arg(long = "storage.head.max-series", default_value_t = 0)]
+    pub max_series: u64,
+
     /// Shards to run; 0 for one on each CPU that this process may use.
     #[arg(long = "shards", default_value_t = 0)]
     pub shards: u16,
@@ -139,6 +143,7 @@ impl Flags {
             ("storage.tsdb.path", path(&self.data_dir)),
             ("storage.tsdb.no-lockfile", self.no_lockfile.to_string()),
             ("storage.ack", format!("{:?}", self.ack).to_lowercase()),
+            ("storage.head.max-series", self.max_series.to_string()),
             ("shards", shard_count.to_string()),
             ("shards.cpus", self.cpus.clone()),
             ("scrape.adjust-timestamps", self.adjust_timestamps.to_string()),

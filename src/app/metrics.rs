@@ -148,12 +148,27 @@ pub struct Sources<'a> {
     pub last_reload_seconds: f64,
     pub start_seconds: f64,
     pub is_ready: bool,
+    /// 0 for no limit.
+    pub series_max: u64,
+    pub series_refused: u64,
 }
 
 pub fn page(s: &Sources<'_>) -> String {
     let mut p = Page::default();
     build_info(&mut p);
     head(&mut p, s.shards);
+    p.single(
+        "systole_head_series_max",
+        "gauge",
+        "Series in memory beyond which new ones are refused; 0 for no limit.",
+        s.series_max as f64,
+    );
+    p.single(
+        "systole_head_series_refused_total",
+        "counter",
+        "New series that were refused for want of room.",
+        s.series_refused as f64,
+    );
     checkpoints(&mut p, s.shards);
     scrapes(&mut p, s.shards);
     remote_write(&mut p, s.shards);

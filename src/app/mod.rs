@@ -11,6 +11,7 @@ pub mod directory;
 pub mod flags;
 pub mod house;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod query_log;
 pub mod start;

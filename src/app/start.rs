@@ -19,7 +19,7 @@ use crate::app::flags::{Ack, Flags, parse_cpus};
 use crate::app::house::{House, Options, deal, features_of, jobs_of, set_exemplars};
 use crate::app::metrics::Requests;
 use crate::app::query_log::QueryLog;
-use crate::app::{logging, tsdb, tune, web};
+use crate::app::{logging, memory, tsdb, tune, web};
 use crate::config::{Config, Reading, process_environment};
 use crate::query::engine::{self, Engine};
 use crate::query::script;
@@ -184,6 +184,10 @@ fn backend_of(
     let (config, start_ms) = (Arc::new(config), clock.now_ms());
     let commons = Arc::new(Commons::default());
     commons.set_window(config.storage.out_of_order_window_ms);
+    commons.budget.set_max(match flags.max_series {
+        0 => memory::series_that_fit(),
+        n => n,
+    });
     let loaded = Loaded { jobs: jobs_of(&config), config, reload_succeeded: true, loaded_ms: start_ms };
     Ok(HouseBackend {
         clock,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use exposition::remote_write::{RequestV1, RequestV2};
 use hashbrown::HashSet;
-use model::{ShardId, Timestamp};
+use model::{Labels, ShardId, Timestamp};
 use snap::raw::{Decoder, decompress_len};
 
 use crate::remote::answer::{Answer, FAULTS_MAX, Written};
@@ -212,12 +212,7 @@ impl Receiver {
         let is_judged = sorter.is_doubtful || !faults.is_empty();
         if is_judged {
             let told = self.ask_all(sorter, Want::Judge, false).await?;
-            // Prometheus stops at the first fault, and counts no other.
-            if let Some(first) = told.first
-                && faults.iter().all(|f| f.0 > first.ordinal)
-            {
-                self.judgments(first.is_histogram).note(first.refusal);
-            }
+            self.count_first(&told, &faults);
             faults.extend(told.faults);
         }
         if faults.is_empty() {
@@ -226,8 +221,13 @@ impl Receiver {
                 // Another request brought newer samples of these series in the meantime.
                 faults.push((0, Refusal::OutOfOrder.to_string()));
             } else {
-                self.note_written(sorter.sample_count, sorter.histogram_count, sorter.exemplar_count);
+                let samples = sorter.sample_count - told.refused_samples;
+                let histograms = sorter.histogram_count - told.refused_histograms;
+                self.note_written(samples, histograms, sorter.exemplar_count);
             }
+            self.count_first(&told, &faults);
+            // Series that there is no room for; what was sent with them is kept all the same.
+            faults.extend(told.faults);
         }
         Ok(Answer::of(Protocol::V1, Written::default(), in_order(faults)))
     }
@@ -308,6 +308,13 @@ impl Receiver {
             }
         }
         let late = order.bounds.late();
+        if order.want == Want::Append
+            && !order.is_doubtful
+            && !self.judge(&mut told, order.bounds, order.names_series).is_empty()
+        {
+            // What the reading shard remembers was not all there is: other connections brought newer samples.
+            return told;
+        }
         if order.is_doubtful {
             let dropped = Stream::drop_overtaken(&mut told.part.samples, late) as u64;
             let counted =
@@ -315,13 +322,22 @@ impl Receiver {
             add(counted, dropped);
             told.dropped += dropped;
         }
-        let result = self.append(&mut told, late).await;
+        let result = self.append(&mut told, order.bounds).await;
         told.failure = match result {
             Ok(()) if self.settings.is_durable => self.keeper.durable().await.map_err(error_of).err(),
             Ok(()) => None,
             Err(e) => Some(e),
         };
         told
+    }
+
+    /// Prometheus stops at the first fault of a request, and counts no other.
+    fn count_first(&self, told: &Told, faults: &[(u32, String)]) {
+        if let Some(first) = told.first
+            && faults.iter().all(|f| f.0 > first.ordinal)
+        {
+            self.judgments(first.is_histogram).note(first.refusal);
+        }
     }
 
     fn judgments(&self, is_histogram: bool) -> &Judgments {
@@ -352,7 +368,7 @@ impl Receiver {
         stream.judge(&shard, &part.samples, &part.fresh, bounds, |judged| {
             note(judged, refused_samples, false);
         });
-        stream.judge_histograms(&shard, &part.histograms, &part.fresh, bounds, |judged| {
+        stream.judge_histograms(&shard, &part.histograms, &part.messages, &part.fresh, bounds, |judged| {
             note(judged, refused_histograms, true);
         });
         let slots = part.samples.iter().map(|g| (g.ordinal, g.slot));
@@ -376,10 +392,10 @@ impl Receiver {
         refused
     }
 
-    async fn append(&self, told: &mut Told, late: Option<Timestamp>) -> Result<(), Error> {
+    async fn append(&self, told: &mut Told, bounds: Bounds) -> Result<(), Error> {
         let mut batches = self.batches.borrow_mut().pop().unwrap_or_default();
-        batches.late = late;
-        let result = self.append_imp(told, &mut batches).await;
+        batches.late = bounds.late();
+        let result = self.append_imp(told, &mut batches, bounds.now()).await;
         let mut kept = self.batches.borrow_mut();
         if kept.len() < KEPT_COUNT_MAX && batches.bytes.capacity() <= KEPT_BYTES_MAX {
             kept.push(batches);
@@ -387,9 +403,9 @@ impl Receiver {
         result
     }
 
-    async fn append_imp(&self, told: &mut Told, batches: &mut Batches) -> Result<(), Error> {
+    async fn append_imp(&self, told: &mut Told, batches: &mut Batches, now: Timestamp) -> Result<(), Error> {
         if !told.part.fresh.is_empty() {
-            self.define_fresh(told, batches).await?;
+            self.define_fresh(told, batches, now).await?;
         }
         self.stream.borrow().encode(&mut told.part.samples, batches);
         told.dropped += self.append_all(batches).await?;
@@ -401,13 +417,55 @@ impl Receiver {
         Ok(())
     }
 
+    /// Takes out the new series for which there is no room, and their samples. One fault speaks for all of them.
+    fn refuse_fresh(&self, told: &mut Told, is_used: &mut [bool], now: Timestamp) {
+        let budget = &self.keeper.commons().budget;
+        let room = budget.room();
+        let Told { part, faults, refused_samples, refused_histograms, .. } = told;
+        if part.fresh.len() as u64 <= room.plenty() {
+            return;
+        }
+        let (refused, refusal) = {
+            let shard = self.keeper.shard();
+            let held = |metric: &str| shard.metric_series_count(metric) * u64::from(self.peers.shard_count());
+            let is_new =
+                |(i, f): &(usize, &(Labels, Timestamp))| is_used[*i] && shard.index().find(&f.0).is_none();
+            let fresh: Vec<(usize, &Labels)> =
+                part.fresh.iter().enumerate().filter(is_new).map(|(i, f)| (i, &f.0)).collect();
+            room.screen(fresh.into_iter(), held)
+        };
+        let Some(refusal) = refusal else { return };
+        refused.iter().for_each(|i| is_used[*i] = false);
+        let is_taken = |slot: u32| slot & FRESH == 0 || is_used[(slot & !FRESH) as usize];
+        let (samples, histograms) = (part.samples.len(), part.histograms.len());
+        let ordinals = part.samples.iter().map(|g| (g.slot, g.ordinal));
+        let ordinals = ordinals.chain(part.histograms.iter().map(|h| (h.slot, h.ordinal)));
+        if let Some((_, first)) = ordinals.filter(|(slot, _)| !is_taken(*slot)).min_by_key(|o| o.1)
+            && faults.len() < FAULTS_MAX
+        {
+            faults.push((first, refusal.to_string()));
+        }
+        part.samples.retain(|g| is_taken(g.slot));
+        part.histograms.retain(|h| is_taken(h.slot));
+        *refused_samples += (samples - part.samples.len()) as u64;
+        *refused_histograms += (histograms - part.histograms.len()) as u64;
+        budget.note_refusal(refusal, now);
+    }
+
     /// Gives new series their slots. Definitions go ahead in batches of their own: a sample never lies in memory
     /// without the definition of its series in the log.
-    async fn define_fresh(&self, told: &mut Told, batches: &mut Batches) -> Result<(), Error> {
-        let part = &mut told.part;
+    async fn define_fresh(
+        &self,
+        told: &mut Told,
+        batches: &mut Batches,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let part = &told.part;
         let mut is_used = vec![false; part.fresh.len()];
         let slots = part.samples.iter().map(|g| g.slot).chain(part.histograms.iter().map(|h| h.slot));
         slots.filter(|s| s & FRESH != 0).for_each(|s| is_used[(s & !FRESH) as usize] = true);
+        self.refuse_fresh(told, &mut is_used, now);
+        let part = &mut told.part;
         let series = part.fresh.iter().zip(&is_used).map(|(f, used)| used.then_some(f));
         let resolved = self.stream.borrow_mut().resolve(&self.keeper.shard(), series, batches);
         let full = || Error::Broken("the shard has no room for more series".to_owned());

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::order::{Asked, Order, Peers};
 use super::{Answer, Error, Protocol, Receiver, Settings};
 use crate::rt::disk::{CrashDisk, Disk, Tail};
+use crate::shard::commons::Commons;
 use crate::shard::keeper::{Keeper, Place};
 use crate::shard::record::SourceId;
 use crate::shard::select::Batch;
@@ -51,6 +52,7 @@ struct House {
 
 impl House {
     fn new(shard_count: u16) -> House {
+        let commons: Arc<Commons> = Arc::default();
         let others = Rc::new(Others { shard_count, ..Others::default() });
         let mut keepers = Vec::new();
         for shard in 0..shard_count {
@@ -59,7 +61,7 @@ impl House {
             let place = Place { dir, tail_dir: PathBuf::from("/tail"), owner };
             let disk: Rc<dyn Disk> = Rc::new(CrashDisk::new());
             let tail = Tail::in_memory(Rc::new(RefCell::new(vec![0; Pending::tail_bytes(8 << 20)])));
-            let keeper = block_on(Keeper::open_with(disk, &place, tail, Arc::default())).expect("a new log");
+            let keeper = block_on(Keeper::open_with(disk, &place, tail, commons.clone())).expect("a new log");
             let keeper = Rc::new(keeper);
             let settings =
                 Settings { shard, seed: 5, source: SourceId(100 + u64::from(shard)), is_durable: false };
@@ -323,4 +325,40 @@ proptest! {
         let met = model.iter().filter(|m| !m.is_empty()).count();
         prop_assert_eq!(house.series_count(), met);
     }
+}
+
+#[test]
+fn an_explosion_of_series_ends_at_the_limit_and_the_others_go_on() {
+    let house = House::new(2);
+    let budget = &house.keepers[0].commons().budget;
+    budget.set_max(800);
+    let up: Pairs<'_> = &[("__name__", "up")];
+    assert_eq!(house.send(0, Protocol::V1, &v1(&[(up, &[(NOW, 1.0)])])).status, 204);
+    let mut refused = 0;
+    for turn in 0..40i64 {
+        let ids: Vec<String> = (0..50).map(|i| format!("{}", turn * 50 + i)).collect();
+        let labels: Vec<[(&str, &str); 2]> =
+            ids.iter().map(|id| [("__name__", "boom"), ("id", id.as_str())]).collect();
+        let time = NOW + 1 + turn;
+        let samples = [(time, turn as f64)];
+        let mut body: Vec<Series<'_>> = labels.iter().map(|l| (&l[..], &samples[..])).collect();
+        body.push((up, &samples));
+        let protocol = if turn % 2 == 0 { Protocol::V1 } else { Protocol::V2 };
+        let message = if turn % 2 == 0 { v1(&body) } else { v2(&body) };
+        let answer = house.send(turn as usize % 2, protocol, &message);
+        refused += usize::from(answer.status == 400);
+        if answer.status == 400 {
+            assert!(answer.text.starts_with("series limit of 800 exceeded: "), "{}", answer.text);
+            assert!(answer.text.contains("most of them of boom"), "{}", answer.text);
+        }
+    }
+    assert!(refused > 20, "{refused} refusals");
+    assert!((600..=800).contains(&house.series_count()), "{} series", house.series_count());
+    let mut want = vec![(NOW, 1.0)];
+    want.extend((0..40).map(|turn| (NOW + 1 + turn, turn as f64)));
+    house.check("up", &want);
+    let other: Pairs<'_> = &[("__name__", "quiet")];
+    let status = house.send(1, Protocol::V1, &v1(&[(other, &[(NOW, 1.0)])])).status;
+    assert_eq!(status, 204, "what does not explode finds room");
+    assert!(budget.refused() > 1000 && budget.warning(NOW).is_some());
 }

@@ -23,10 +23,13 @@ use crate::scrape::reading::{Features, Reading};
 use crate::scrape::report::{EXTRA_NAMES, NAMES, Report};
 use crate::scrape::{Error, Sink, Target, histograms};
 use crate::shard::appender::{Appender, Slot, Source};
+use crate::shard::budget::{Refusal, Room};
 use crate::shard::commons::Bounds;
+use crate::shard::record::SourceId;
 
-/// Dead slots of a source before it begins anew: more than its live ones, and so many that it is rare.
-const DEAD_SLOTS_MIN: u32 = 8192;
+/// Dead slots of a source before it begins anew: more than half its live ones, and so many that it is rare. What is
+/// told again is then at most three times what came and went.
+const DEAD_SLOTS_MIN: u32 = 1024;
 
 /// What all targets of a shard share while one of them is read. Nothing in it outlives a scrape.
 pub struct Scratch {
@@ -88,10 +91,14 @@ enum State {
     /// No series has this slot of the page.
     #[default]
     Free,
-    /// Its labels have not been read yet.
+    /// New, its labels have not been read yet.
     Unmet,
+    /// Its shard knows it, but not from this source: its labels are to be read again.
+    Again,
     /// The rules drop it.
     Dropped,
+    /// There was no room for another series.
+    Refused,
     /// Known to its shard; no sample in the last row.
     Idle,
     InRow,
@@ -99,6 +106,13 @@ enum State {
     Stamped,
     /// Its last sample was a native histogram.
     Histogram,
+}
+
+impl State {
+    /// Whether the series has a slot on its shard.
+    fn is_known(self) -> bool {
+        matches!(self, State::Idle | State::InRow | State::Stamped | State::Histogram)
+    }
 }
 
 /// A slot of the page and where its series lives: 8 bytes a series.
@@ -145,8 +159,15 @@ pub struct Intake {
     must_tell_all: bool,
     /// A batch was refused: the source begins anew.
     is_lost: bool,
+    /// The source before this one, until its shards know that it is over.
+    over: Option<SourceId>,
     /// Which times are taken of the page that is read.
     bounds: Bounds,
+    /// Room for new series when the page came, and those of it that found none.
+    room: Room,
+    refusal: Option<Refusal>,
+    /// Series of the page that are refused for want of room.
+    refused: u32,
 }
 
 impl Intake {
@@ -171,7 +192,11 @@ impl Intake {
             defined: 0,
             must_tell_all: false,
             is_lost: false,
+            over: None,
             bounds: Bounds::NONE,
+            room: Room::ENDLESS,
+            refusal: None,
+            refused: 0,
         }
     }
 
@@ -189,11 +214,16 @@ impl Intake {
     pub fn begin(&mut self, sink: &dyn Sink, at: Timestamp, form: Option<Form>) -> bool {
         self.follow_form(sink, form);
         let live = self.held.line_count() as u32;
-        let is_littered = self.defined > live.saturating_mul(2).saturating_add(DEAD_SLOTS_MIN);
+        let is_littered = self.defined > live.saturating_add(live / 2).saturating_add(DEAD_SLOTS_MIN);
         if self.is_lost || is_littered || self.generation != sink.generation() {
             self.begin_anew(sink);
         }
         self.bounds = sink.bounds(at);
+        self.room = sink.room();
+        self.refusal = None;
+        if self.refused > 0 && u64::from(self.refused) <= self.room.plenty() {
+            self.admit_refused();
+        }
         at > self.source.last_time()
     }
 
@@ -205,16 +235,36 @@ impl Intake {
             self.reading = reading;
             self.held = reading.held();
             self.entries.clear();
+            self.refused = 0;
             self.begin_anew(sink);
         }
     }
 
+    /// New series of the last page that found no room.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
+    }
+
+    /// There is room again: those who found none are met with the next page.
+    fn admit_refused(&mut self) {
+        for entry in self.entries.iter_mut().filter(|e| e.state == State::Refused) {
+            entry.state = State::Unmet;
+            self.unmet += 1;
+        }
+        self.refused = 0;
+        self.must_tell_all = true;
+    }
+
     fn begin_anew(&mut self, sink: &dyn Sink) {
-        self.source = Source::new(sink.new_source(), sink.shard_count());
+        let over = std::mem::replace(&mut self.source, Source::new(sink.new_source(), sink.shard_count()));
+        self.over.get_or_insert(over.id());
         self.generation = sink.generation();
         self.unmet = 0;
-        for entry in self.entries.iter_mut().filter(|e| e.state != State::Free) {
-            entry.state = State::Unmet;
+        let is_told = |e: &&mut Entry| !matches!(e.state, State::Free | State::Refused);
+        for entry in self.entries.iter_mut().filter(is_told) {
+            if entry.state != State::Unmet {
+                entry.state = State::Again;
+            }
             self.unmet += 1;
         }
         self.report.clear();
@@ -256,6 +306,7 @@ impl Intake {
         }
         self.check_too_old(scratch.readers.changes(&self.held))?;
         self.write_messages(scratch)?;
+        self.refuse_fresh(scratch);
         self.define_fresh(scratch);
         self.tell_starts(scratch, at);
         self.tell(scratch, counts);
@@ -356,7 +407,7 @@ impl Intake {
         let zeros: HashMap<u32, &Option<Range<usize>>> = messages.iter().map(|m| (m.slot, &m.zero)).collect();
         for (slot, start, timestamp) in &readers.flat.changes().starts {
             let entry = self.entries[*slot as usize];
-            let is_kept = !matches!(entry.state, State::Dropped | State::Unmet | State::Free);
+            let is_kept = entry.state.is_known();
             let time = timestamp.filter(|_| self.config.honor_timestamps).unwrap_or(at);
             if !is_kept || *start >= time || self.starts_told.insert(*slot, *start) == Some(*start) {
                 continue;
@@ -381,7 +432,7 @@ impl Intake {
         cache.forget_histograms();
         for m in &scratch.messages {
             let entry = &mut self.entries[m.slot as usize];
-            if matches!(entry.state, State::Dropped | State::Unmet | State::Free) {
+            if !entry.state.is_known() {
                 continue;
             }
             let own = m.timestamp.filter(|_| self.config.honor_timestamps);
@@ -411,7 +462,7 @@ impl Intake {
         found.sort_by_key(|x| x.timestamp);
         for x in found {
             let entry = self.entries[x.slot as usize];
-            if matches!(entry.state, State::Dropped | State::Unmet | State::Free) {
+            if !entry.state.is_known() {
                 continue;
             }
             if x.timestamp.is_none() && entry.state == State::Histogram {
@@ -452,8 +503,9 @@ impl Intake {
                         histograms::stale_message(),
                     );
                 }
-                State::Unmet => self.unmet -= 1,
+                State::Unmet | State::Again => self.unmet -= 1,
                 State::Dropped => self.dropped -= 1,
+                State::Refused => self.refused -= 1,
                 State::Idle | State::Free => {}
             }
         }
@@ -493,11 +545,28 @@ impl Intake {
         }
     }
 
+    /// Refuses new series for which there is no room; those the target has already go on.
+    fn refuse_fresh(&mut self, scratch: &mut Scratch) {
+        let is_new = |slot: u32| self.entries[slot as usize].state == State::Unmet;
+        let fresh = scratch.fresh.iter().enumerate().filter(|(_, (slot, _))| is_new(*slot));
+        let fresh = fresh.map(|(i, (_, labels))| (i, labels));
+        let (refused, refusal) = self.room.screen(fresh, |_| 0);
+        self.refusal = refusal;
+        for place in refused {
+            let entry = &mut self.entries[scratch.fresh[place].0 as usize];
+            if entry.state == State::Unmet {
+                entry.state = State::Refused;
+                self.unmet -= 1;
+                self.refused += 1;
+            }
+        }
+    }
+
     fn define_fresh(&mut self, scratch: &mut Scratch) {
         for (slot, labels) in scratch.fresh.drain(..) {
             let entry = &mut self.entries[slot as usize];
             // A series with several timestamps on one page was met more than once.
-            if entry.state != State::Unmet {
+            if !matches!(entry.state, State::Unmet | State::Again) {
                 continue;
             }
             let known = scratch.appender.define(&mut self.source, &labels);
@@ -587,10 +656,22 @@ impl Intake {
             }
         }
         self.hand_on(scratch, sink, at);
+        scratch.appender.retire(&self.source, self.source.id());
+        let generation = self.generation;
+        // Where it is not taken, memory is given back later.
+        scratch.appender.flush(&self.source, |shard, batch| {
+            let _is_taken = sink.deliver(generation, shard, batch);
+        });
     }
 
     fn hand_on(&mut self, scratch: &mut Scratch, sink: &dyn Sink, at: Timestamp) {
+        if let Some(refusal) = &self.refusal {
+            sink.note_refusal(refusal.clone(), at);
+        }
         let generation = self.generation;
+        if let Some(over) = self.over.take() {
+            scratch.appender.retire(&self.source, over);
+        }
         let mut all_taken = true;
         let was_later = scratch.appender.commit(&mut self.source, at, |shard, batch| {
             all_taken &= sink.deliver(generation, shard, batch);
@@ -622,7 +703,7 @@ impl Intake {
         // Nothing here fails: the walk is one that could be ended by an error.
         let _ = held.try_for_each_series(|line| {
             let Some(entry) = entries.get_mut(line.slot as usize) else { return Ok::<(), ()>(()) };
-            if matches!(entry.state, State::Free | State::Unmet) {
+            if matches!(entry.state, State::Free | State::Unmet | State::Again | State::Refused) {
                 return Ok(());
             }
             let naming = Naming { key: line.key, kind: line.kind, unit: held.unit(line.family), types };
@@ -688,7 +769,7 @@ struct Meeting<'a> {
 impl Meeting<'_> {
     fn meet(&mut self, slot: u32, key: &[u8], kind: MetricKind, unit: &str) -> Result<(), Error> {
         let entry = &mut self.entries[slot as usize];
-        if entry.state != State::Unmet {
+        if !matches!(entry.state, State::Unmet | State::Again) {
             return Ok(());
         }
         let naming = Naming { key, kind, unit, types: self.types };
@@ -724,7 +805,7 @@ impl Row<'_> {
                 entry.state = State::InRow;
                 self.appender.begin(self.source, entry.slot(), value);
             }
-            State::Dropped | State::Unmet | State::Free => {}
+            State::Dropped | State::Refused | State::Unmet | State::Again | State::Free => {}
         }
     }
 
@@ -760,3 +841,7 @@ impl Row<'_> {
 #[cfg(test)]
 #[path = "intake_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "footprint_tests.rs"]
+mod footprint_tests;

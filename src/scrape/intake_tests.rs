@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use super::*;
 use crate::scrape::target::tests::{config, target};
 use crate::shard::Shard;
+use crate::shard::budget::Budget;
 use crate::shard::commons::FUTURE_MS_MAX;
 use crate::shard::record::SourceId;
 use crate::shard::select::Batch;
@@ -16,6 +17,7 @@ struct Shards {
     generation: Cell<u64>,
     refuses: Cell<bool>,
     bounds: Cell<Option<Bounds>>,
+    room: Cell<Room>,
 }
 
 impl Shards {
@@ -26,6 +28,7 @@ impl Shards {
             generation: Cell::new(0),
             refuses: Cell::new(false),
             bounds: Cell::new(None),
+            room: Cell::new(Room::ENDLESS),
         }
     }
 }
@@ -47,6 +50,12 @@ impl Sink for Shards {
     fn bounds(&self, now: Timestamp) -> Bounds {
         self.bounds.get().unwrap_or(Bounds::new(Timestamp::MIN, 0, now))
     }
+
+    fn room(&self) -> Room {
+        self.room.get()
+    }
+
+    fn note_refusal(&self, _: Refusal, _: Timestamp) {}
 
     fn deliver(&self, _: u64, shard: ShardId, batch: &[u8]) -> bool {
         !self.refuses.get() && self.shards.borrow_mut()[usize::from(shard.0)].apply(batch).is_ok()
@@ -359,4 +368,34 @@ fn counters_begin_with_a_zero_where_that_is_wanted() {
     w.scrape_as(Form::OpenMetrics, page(2, "0.001").as_deref());
     assert_eq!(w.samples("a_total"), "5=0 10=5 20=6 25=0 30=1 40=2");
     assert_eq!(w.samples("a_created"), "");
+}
+
+#[test]
+fn new_series_without_room_are_refused_and_the_others_go_on() {
+    let mut w = World::new(config());
+    let budget = Budget::default();
+    budget.set_max(800);
+    let page = |n: usize| -> String {
+        let many: String = (0..n).map(|i| format!("m{{id=\"{i}\"}} 1\n")).collect();
+        format!("a 1\n{many}b 1\n")
+    };
+    w.scrape(Some(&page(10)));
+    budget.note_series(0, 700);
+    w.sink.room.set(budget.room());
+    w.scrape(Some(&page(60).replace("b 1", "b 1\nc 1")));
+    let text = w.intake.refusal().map(ToString::to_string);
+    assert_eq!(
+        text.as_deref(),
+        Some("series limit of 800 exceeded: 50 new series refused, most of them of m")
+    );
+    w.sink.generation.set(1);
+    w.scrape(Some(&page(60).replace("b 1", "b 1\nc 1")));
+    assert_eq!(w.intake.refusal(), None, "nothing is new");
+    assert_eq!((w.samples("a"), w.samples("c")), ("10=1 20=1 30=1".into(), "20=1 30=1".into()));
+    assert_eq!(w.samples("m").split(' ').count(), 3 * 10, "those that were there go on");
+    w.scrape(Some(&page(30)));
+    assert_eq!((w.intake.refused, w.samples("m").split(' ').count()), (20, 4 * 10));
+    w.sink.room.set(Room::ENDLESS);
+    w.scrape(Some(&page(30)));
+    assert_eq!((w.intake.refused, w.samples("m").split(' ').count()), (0, 4 * 10 + 30));
 }

@@ -31,6 +31,7 @@ pub use target::Target;
 
 use model::{ShardId, Timestamp};
 
+use crate::shard::budget::{Refusal, Room};
 use crate::shard::commons::Bounds;
 use crate::shard::record::SourceId;
 
@@ -46,6 +47,12 @@ pub trait Sink {
 
     /// Which times are taken of a page that was asked for at `now`.
     fn bounds(&self, now: Timestamp) -> Bounds;
+
+    /// How much room there is for new series.
+    fn room(&self) -> Room;
+
+    /// New series of a page were refused at `now`.
+    fn note_refusal(&self, refusal: Refusal, now: Timestamp);
 
     /// Hands on a batch of a source that began in `generation`. False when it is already known to be refused.
     fn deliver(&self, generation: u64, shard: ShardId, batch: &[u8]) -> bool;

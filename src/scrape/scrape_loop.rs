@@ -246,9 +246,11 @@ impl Loop {
         };
         self.intake.borrow_mut().commit(&mut shared.scratch.borrow_mut(), &*shared.sink, at, &report);
         shared.count(&counts, result.as_ref().err());
+        // What found no room does not end the target: its other series go on.
+        let refusal = self.intake.borrow().refusal().map(ToString::to_string);
         let last = LastScrape {
             health: if result.is_ok() { Health::Up } else { Health::Down },
-            error: result.err().map(|e| e.to_string()).unwrap_or_default(),
+            error: result.err().map(|e| e.to_string()).or(refusal).unwrap_or_default(),
             started_ns,
             duration_seconds,
             samples: counts.scraped,

@@ -13,6 +13,7 @@ use crate::rt::{self, Machine};
 use crate::scrape::Health;
 use crate::scrape::target::tests::config;
 use crate::shard::Shard;
+use crate::shard::budget::{Refusal, Room};
 use crate::shard::commons::Bounds;
 use crate::shard::record::SourceId;
 use crate::shard::select::Batch;
@@ -102,6 +103,12 @@ impl Sink for Rc<Kept> {
     fn bounds(&self, _: Timestamp) -> Bounds {
         Bounds::NONE
     }
+
+    fn room(&self) -> Room {
+        Room::ENDLESS
+    }
+
+    fn note_refusal(&self, _: Refusal, _: Timestamp) {}
 
     fn deliver(&self, _: u64, _: ShardId, batch: &[u8]) -> bool {
         self.shard.borrow_mut().apply(batch).is_ok()

@@ -87,6 +87,13 @@ impl Appender {
         self.shards.iter_mut().for_each(|p| p.late = late);
     }
 
+    /// Says with the next commit or flush of `source` that another appends no more.
+    pub fn retire(&mut self, source: &Source, over: SourceId) {
+        for pending in &mut self.shards {
+            record::push_retire(pending.entries(source.id), over);
+        }
+    }
+
     /// Names a series of `source`; its shard learns the labels with the next commit.
     pub fn define(&mut self, source: &mut Source, labels: &Labels) -> Slot {
         let shard = labels.series_hash().shard(self.shards.len() as u16);

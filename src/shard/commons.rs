@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use model::Timestamp;
 
+use crate::shard::budget::Budget;
 use crate::shard::head::partial::Newest;
 use crate::shard::head::side::Refusal;
 
@@ -21,6 +22,8 @@ pub struct Commons {
     generation: AtomicU64,
     /// The newest sample of all shards; `Timestamp::MIN` before the first.
     newest: AtomicI64,
+    /// How many series there may be.
+    pub budget: Budget,
     /// How far behind the newest sample others are taken out of order; 0 for not at all.
     window_ms: AtomicI64,
 }
@@ -30,6 +33,7 @@ impl Default for Commons {
         Commons {
             generation: AtomicU64::new(0),
             newest: AtomicI64::new(Timestamp::MIN),
+            budget: Budget::default(),
             window_ms: AtomicI64::new(0),
         }
     }
@@ -94,6 +98,11 @@ impl Bounds {
         Bounds { newest: if self.newest == Timestamp::MIN { first } else { self.newest }, ..self }
     }
 
+    /// When the request or page began.
+    pub fn now(&self) -> Timestamp {
+        self.latest.saturating_sub(FUTURE_MS_MAX)
+    }
+
     /// The oldest time that is taken in order.
     pub fn oldest(&self) -> Timestamp {
         self.newest.saturating_sub(BEHIND_MS_MAX)
@@ -109,8 +118,14 @@ impl Bounds {
         self.newest.saturating_sub(time)
     }
 
-    /// What Prometheus says to a sample of a series whose newest one is `newest`. `value` is `None` for a histogram
-    /// whose likeness to the series' newest was not looked at.
+    /// What Prometheus says to a sample of a series that has another one at its time.
+    pub fn judge_other(&self, time: Timestamp) -> Result<Standing, Refusal> {
+        let newest = Newest { time, value: Some(0.0) };
+        self.judge(Some(newest), time, None)
+    }
+
+    /// What Prometheus says to a sample of a series whose newest one is `newest`. `value` is `None` for a histogram,
+    /// which is the series' newest where that is one and has its time.
     pub fn judge(
         &self,
         newest: Option<Newest>,

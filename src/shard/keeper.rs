@@ -198,6 +198,8 @@ pub struct Keeper {
     checkpoint_due: Signal,
     pub probe: Probe,
     pub recovered: Recovered,
+    /// Series of this shard as the others know of them.
+    told_series: Cell<usize>,
 }
 
 impl Keeper {
@@ -229,8 +231,7 @@ impl Keeper {
         // What only the tail holds becomes the log's next frames before the tail is used again.
         let mut log = Log::new(disk.clone(), &wal_dir, place.owner, start.first_segment);
         let sequence = write_left(&mut log, start.next_sequence, &left).await?;
-        commons.note_newest(shard.head().max_time().unwrap_or(Timestamp::MIN));
-        Ok(Keeper {
+        let keeper = Keeper {
             disk,
             place: place.clone(),
             shard: RefCell::new(shard),
@@ -254,7 +255,10 @@ impl Keeper {
             checkpoint_due: Signal::new(),
             probe: Probe::default(),
             recovered,
-        })
+            told_series: Cell::new(0),
+        };
+        keeper.tell_commons();
+        Ok(keeper)
     }
 
     /// The shard's memory. Not to be held across an await.
@@ -330,9 +334,7 @@ impl Keeper {
                 return Err(e.into());
             }
         };
-        if let Some(newest) = self.shard.borrow().head().max_time() {
-            self.commons.note_newest(newest);
-        }
+        self.tell_commons();
         let mut pending = self.pending.borrow_mut();
         let was_empty = pending.open_bytes() == 0;
         pending.push(batch);
@@ -342,6 +344,17 @@ impl Keeper {
         }
         self.probe.note_applied(&applied);
         Ok(applied)
+    }
+
+    /// Tells all shards of the newest sample here, and how many series there are.
+    fn tell_commons(&self) {
+        let shard = self.shard.borrow();
+        self.commons.note_newest(shard.head().max_time().unwrap_or(Timestamp::MIN));
+        let count = shard.index().series_count();
+        let before = self.told_series.replace(count);
+        if before != count {
+            self.commons.budget.note_series(before, count);
+        }
     }
 
     /// Takes what waited, as far as there is room now.

@@ -6,6 +6,7 @@
 //! Never: knows targets, questions, URLs, or a clock.
 
 pub mod appender;
+pub mod budget;
 pub mod checkpoint;
 pub mod commons;
 pub mod exemplars;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 use exposition::remote_histogram;
 use model::histogram::FloatHistogram;
+use model::labels::METRIC_NAME;
 use model::{Labels, Matcher, SeriesId, Timestamp};
 
 use commons::Standing;
@@ -146,6 +148,10 @@ impl Shard {
         let is_histogram = matches!(entry, Entry::Histogram { .. });
         let result = match entry {
             Entry::Late { .. } => Ok(0),
+            Entry::Retire { source } => {
+                self.head.retire(source);
+                Ok(0)
+            }
             Entry::Define { slot, labels } => {
                 let (id, is_new) = self.index.find_or_insert(&labels)?;
                 applied.series_created += usize::from(is_new);
@@ -243,6 +249,12 @@ impl Shard {
     /// Labels of a series, as text.
     pub fn labels(&self, id: SeriesId) -> Labels {
         self.index.labels(id)
+    }
+
+    /// Series of a metric.
+    pub fn metric_series_count(&self, metric: &str) -> u64 {
+        let symbols = self.symbol(METRIC_NAME).zip(self.symbol(metric));
+        symbols.map_or(0, |(name, value)| self.index.postings().list(name, value).len() as u64)
     }
 
     /// The symbol of a text, where a label of this shard has it.

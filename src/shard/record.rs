@@ -10,6 +10,7 @@
 //! LATE    u8=16 oldest i64                                  samples of the entries behind it, up to the batch's end,
 //!                                                           may be out of order, those older than this may not
 //! EXEMPLAR u8=5 slot u32 time i64  value u64  length u32  packed labels of the exemplar
+//! RETIRE  u8=17 source u64                                  no more rows of that source come
 //! ```
 //!
 //! A ROW covers one group: slots `base .. base + 4096` of the source. Flag 1: slots not named have no sample
@@ -25,6 +26,7 @@ const FLOAT: u8 = 3;
 const HISTOGRAM: u8 = 4;
 const LATE: u8 = 16;
 const EXEMPLAR: u8 = 5;
+const RETIRE: u8 = 17;
 
 const FLAG_PARTIAL: u8 = 1;
 const FLAG_LISTED: u8 = 2;
@@ -42,6 +44,7 @@ pub enum Entry<'a> {
     Histogram { slot: u32, time: Timestamp, start: Timestamp, bytes: &'a [u8] },
     Late { oldest: Timestamp },
     Exemplar { slot: u32, time: Timestamp, value: f64, labels: Labels },
+    Retire { source: SourceId },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +129,12 @@ pub fn push_float(out: &mut Vec<u8>, slot: u32, time: Timestamp, start: Timestam
 pub fn push_late(out: &mut Vec<u8>, oldest: Timestamp) {
     out.push(LATE);
     out.extend_from_slice(&oldest.to_le_bytes());
+}
+
+/// Says that a source appends no more: what it needed for that is given back.
+pub fn push_retire(out: &mut Vec<u8>, source: SourceId) {
+    out.push(RETIRE);
+    out.extend_from_slice(&source.0.to_le_bytes());
 }
 
 /// `message` is a histogram that `exposition::remote_histogram` accepted.
@@ -250,6 +259,7 @@ impl<'a> Entries<'a> {
                 let labels = Labels::from_bytes(bytes).ok_or(self.malformed("labels"))?;
                 Entry::Exemplar { slot, time, value, labels }
             }
+            RETIRE => Entry::Retire { source: SourceId(u64::from_le_bytes(self.array()?)) },
             _ => return Err(self.malformed("unknown entry kind")),
         };
         Ok(Some(entry))
@@ -294,6 +304,7 @@ mod tests {
         push_define(&mut out, 3, &Labels::from_pairs([("__name__", "up")]));
         push_row(&mut out, 0, 1000, false, &[(0, 1.0), (1, 2.0), (63, 3.0), (64, 4.0)]);
         push_row(&mut out, 4096, 1000, true, &[(4000, 5.0)]);
+        push_retire(&mut out, SourceId(6));
         push_late(&mut out, -7);
         push_float(&mut out, 3, 5, 0, 1.5);
         push_exemplar(&mut out, 3, 6, 2.5, &Labels::from_pairs([("id", "x")]));
@@ -314,6 +325,7 @@ mod tests {
             assert_eq!(mask.iter().map(|w| w.count_ones()).sum::<u32>(), count as u32);
             assert!(words.is_empty() || mask == words);
         }
+        assert!(matches!(e.try_next(), Ok(Some(Entry::Retire { source: SourceId(6) }))));
         assert!(matches!(e.try_next(), Ok(Some(Entry::Late { oldest: -7 }))));
         assert!(matches!(e.try_next(), Ok(Some(Entry::Float { slot: 3, time: 5, .. }))));
         assert!(matches!(e.try_next(), Ok(Some(Entry::Exemplar { slot: 3, time: 6, .. }))));

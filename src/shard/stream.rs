@@ -4,9 +4,11 @@
 //! groups follow the senders: series that first came with one time in one request (a scrape, or a piece of one) share
 //! a group, so that they share rows ever after. Nothing here waits; the log and the disk are the caller's.
 
+use exposition::remote_histogram;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use model::float_text::format_g;
+use model::histogram::FloatHistogram;
 use model::{Labels, SeriesId, Timestamp};
 
 use crate::shard::Shard;
@@ -269,18 +271,28 @@ impl Stream {
         }
     }
 
-    /// The same of histograms; of two at one time the head decides.
+    /// The same of histograms, whose bytes `messages` holds.
     pub fn judge_histograms(
         &self,
         shard: &Shard,
         histograms: &[GivenHistogram],
+        messages: &[u8],
         fresh: &[(Labels, Timestamp)],
         bounds: Bounds,
         mut tell: impl FnMut(Judged),
     ) {
         for h in histograms {
-            let newest = self.series_of(shard, h.slot, fresh).and_then(|id| shard.head().newest_of(id));
-            match bounds.judge(newest, h.time, None) {
+            let id = self.series_of(shard, h.slot, fresh);
+            let newest = id.and_then(|id| shard.head().newest_of(id));
+            let is_newest_again = newest.is_some_and(|n| n.time == h.time && n.value.is_none());
+            let message = &messages[h.message.start as usize..h.message.end as usize];
+            let judged = match id {
+                Some(id) if is_newest_again && !is_like(message, shard.head().newest_histogram(id)) => {
+                    bounds.judge_other(h.time)
+                }
+                _ => bounds.judge(newest, h.time, None),
+            };
+            match judged {
                 Ok(Standing::InOrder) => {}
                 Ok(Standing::Late) => tell(Judged::Late { time: h.time }),
                 Err(refusal) => {
@@ -364,6 +376,12 @@ impl Stream {
         }
         batches.close();
     }
+}
+
+/// Whether a message holds the very histogram.
+fn is_like(message: &[u8], known: Option<&FloatHistogram>) -> bool {
+    let given = remote_histogram::read(message).ok().and_then(|h| h.accepted().ok());
+    given.zip(known).is_some_and(|(given, known)| given.equals(known))
 }
 
 #[cfg(test)]

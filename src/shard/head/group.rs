@@ -5,7 +5,7 @@ use std::ops::Range;
 use codec::Tier;
 use model::{SeriesId, Timestamp, is_stale};
 
-use crate::shard::head::row::{ABSENT, Row, RowLog, repeats};
+use crate::shard::head::row::{ABSENT, Row, RowLog, is_absent, repeats};
 use crate::shard::head::window::{Sealer, Window};
 
 /// Slots of one group at most: a mask of 64 words, and a sealed window's offsets, stay within a few pages.
@@ -114,7 +114,46 @@ impl Group {
         let newest = open.last_row().map(|r| r.time).max(sealed.last().map(|w| w.last_time));
         let last_time = newest.map_or(last_time, |n| n.max(last_time));
         let seal_at = seal_at.clamp(1, SEALED_ROWS_MAX as u32);
-        Group { series, base, last, last_time, slot_times, present_count, open, sealed, seal_at }
+        let mut group =
+            Group { series, base, last, last_time, slot_times, present_count, open, sealed, seal_at };
+        if group.open.row_count() == 0
+            && group.slot_times.is_empty()
+            && group.base.iter().all(|v| is_absent(*v))
+        {
+            group.give_back();
+        }
+        group
+    }
+
+    /// Seals what is open and gives back what only the next row would need. Returns whether there was something to
+    /// seal.
+    pub(in crate::shard) fn retire(&mut self, sealer: &mut Sealer, columns: &mut Columns) -> bool {
+        let has_rows = self.open.row_count() > 0;
+        if has_rows {
+            self.seal(sealer, columns);
+        }
+        self.give_back();
+        has_rows
+    }
+
+    fn give_back(&mut self) {
+        (self.base, self.last, self.slot_times) = (Vec::new(), Vec::new(), Vec::new());
+        (self.open, self.present_count) = (RowLog::default(), 0);
+        self.series.shrink_to_fit();
+        self.sealed.shrink_to_fit();
+    }
+
+    /// A row comes after all: no slot has a value that it could repeat.
+    fn regrow(&mut self) {
+        if self.last.len() < self.series.len() {
+            self.base.resize(self.series.len(), ABSENT);
+            self.last.resize(self.series.len(), ABSENT);
+        }
+    }
+
+    /// The value of each slot before the first open row.
+    pub(in crate::shard) fn bases(&self) -> impl Iterator<Item = f64> + '_ {
+        (0..self.series.len()).map(|slot| self.base.get(slot).copied().unwrap_or(ABSENT))
     }
 
     /// The group of some of its slots, ascending, which are named anew.
@@ -136,7 +175,7 @@ impl Group {
         }
         Group::restored(
             slots.iter().map(|s| Some(s.1)).collect(),
-            old.iter().map(|s| self.base[*s as usize]).collect(),
+            old.iter().map(|s| self.base.get(*s as usize).copied().unwrap_or(ABSENT)).collect(),
             open,
             self.sealed.iter().map(|w| w.of_slots(&old)).collect(),
             self.last_time,
@@ -173,8 +212,7 @@ impl Group {
         let need = slot as usize + 1;
         if self.series.len() < need {
             self.series.resize(need, None);
-            self.base.resize(need, ABSENT);
-            self.last.resize(need, ABSENT);
+            self.regrow();
         }
         self.series[slot as usize] = Some(series);
     }
@@ -192,6 +230,7 @@ impl Group {
         values: impl ExactSizeIterator<Item = u64>,
     ) {
         debug_assert!(time > self.last_time, "rows are in order");
+        self.regrow();
         self.open.push(time, is_partial, mask, values);
         self.last_time = time;
         let Group { open, last, present_count, .. } = self;
@@ -319,9 +358,14 @@ impl Group {
 
     /// Turns the open rows into a window when enough have gathered. Returns whether it did.
     pub(in crate::shard) fn seal_if_due(&mut self, sealer: &mut Sealer, columns: &mut Columns) -> bool {
-        if self.open.row_count() < self.seal_at {
-            return false;
+        let is_due = self.open.row_count() >= self.seal_at;
+        if is_due {
+            self.seal(sealer, columns);
         }
+        is_due
+    }
+
+    fn seal(&mut self, sealer: &mut Sealer, columns: &mut Columns) {
         let slots: Vec<u32> = (0..self.slot_count() as u32).collect();
         columns.times.clear();
         columns.values.clear();
@@ -334,7 +378,6 @@ impl Group {
         self.base.copy_from_slice(&self.last);
         self.open.clear();
         self.seal_at = SEAL_ROWS;
-        true
     }
 
     /// Walks the rows once, keeping all slots' current values.

@@ -68,7 +68,7 @@ pub(in crate::shard) fn encode_group(
     for series in &group.series {
         put_u32(series.map_or(NO_SERIES, &mut number) as usize, out);
     }
-    put_u64s(group.base.iter().map(|v| v.to_bits()), out);
+    put_u64s(group.bases().map(f64::to_bits), out);
     put_u32(group.slot_times().len(), out);
     put_u64s(group.slot_times().iter().map(|t| *t as u64), out);
     put_u32(group.open.words().len(), out);

@@ -133,6 +133,26 @@ impl Head {
         self.groups.iter().map(Group::heap_bytes).sum::<usize>() + self.places.capacity() * 8
     }
 
+    /// Bytes of sealed windows, and the samples in them.
+    #[cfg(test)]
+    pub fn sealed_bytes(&self) -> usize {
+        self.groups.iter().flat_map(|g| &g.sealed).map(window::Window::heap_bytes).sum()
+    }
+
+    #[cfg(test)]
+    pub fn sealed_samples(&self) -> usize {
+        let mut values = [0.0; group::SEALED_ROWS_MAX];
+        let windows = self.groups.iter().flat_map(|g| &g.sealed);
+        let slots = windows.flat_map(|w| (0..u32::from(w.slot_count)).map(move |slot| (w, slot)));
+        slots
+            .map(|(w, slot)| {
+                let values = &mut values[..w.row_count()];
+                w.read_slot(slot, values);
+                values.iter().filter(|v| !is_absent(**v)).count()
+            })
+            .sum()
+    }
+
     fn note_time(&mut self, t: Timestamp) {
         self.mint = Some(self.mint.map_or(t, |m| m.min(t)));
         self.maxt = Some(self.maxt.map_or(t, |m| m.max(t)));
@@ -235,6 +255,16 @@ impl Head {
         }
         self.mark_scattered(id);
         self.side.insert(id, side);
+    }
+
+    /// The source appends no more: its rows are sealed, and what was there for the next one is given back.
+    pub(in crate::shard) fn retire(&mut self, source: SourceId) {
+        // The parts of a source are numbered without gaps.
+        for part in 0.. {
+            let Some(id) = self.group_ids.get(&(source, part)) else { return };
+            let group = &mut self.groups[*id as usize];
+            self.sealed_windows += u64::from(group.retire(&mut self.sealer, &mut self.columns));
+        }
     }
 
     pub(in crate::shard) fn series_at(&self, source: SourceId, slot: u32) -> Result<SeriesId, Error> {

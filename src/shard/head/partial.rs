@@ -5,6 +5,7 @@
 //! open, else beside the rows), the same again is taken silently, what is older goes beside where the batch allows
 //! it, the rest is refused and counted.
 
+use model::histogram::FloatHistogram;
 use model::{NORMAL_NAN, SeriesId, Timestamp};
 
 use crate::shard::head::group::slots_of;
@@ -70,6 +71,11 @@ impl Head {
             Some(n) if n.time > beside => newest,
             _ => Some(Newest { time: beside, value }),
         }
+    }
+
+    /// The newest histogram of a series.
+    pub fn newest_histogram(&self, id: SeriesId) -> Option<&FloatHistogram> {
+        self.side.get(&id)?.histograms.last().map(|h| &*h.histogram)
     }
 
     pub(super) fn note_beside(&mut self, source: SourceId, slot: u32, time: Timestamp) {
@@ -232,6 +238,23 @@ mod tests {
         check(&shard, 0, &[(100, 1.0), (110, 1.5)]);
         check(&shard, 1, &[(50, 2.0), (60, 3.0), (110, 3.5)]);
         check(&shard, 2, &[(60, 4.0), (110, 4.5)]);
+    }
+
+    #[test]
+    fn late_samples_go_in_where_the_batch_allows_it() {
+        let mut shard = defined(2);
+        row(&mut shard, 100, &[(0, 1.0), (1, 1.0)]);
+        let mut batch = Vec::new();
+        record::begin(&mut batch, SOURCE);
+        record::push_late(&mut batch, 50);
+        for (time, value) in [(60, 6.0), (50, 5.0), (49, 4.0), (60, 7.0), (100, 2.0)] {
+            record::push_row(&mut batch, 0, time, true, &[(0, value)]);
+        }
+        let a = shard.apply(&batch).unwrap();
+        assert_eq!((a.sample_count, a.late, a.too_old, a.duplicate), (2, 2, 1, 1));
+        check(&shard, 0, &[(50, 5.0), (60, 6.0), (100, 1.0)]);
+        assert_eq!(row(&mut shard, 60, &[(1, 9.0)]).out_of_order, 1);
+        check(&shard, 1, &[(100, 1.0)]);
     }
 
     #[test]
