@@ -19,6 +19,7 @@ pub mod lines; // either of them
 pub mod nhcb; // classic histograms of it as native ones
 pub mod number; // values as Go reads them
 pub mod openmetrics; // the same of the stricter form
+pub mod otlp; // requests of OpenTelemetry's exporters
 pub mod page; // the next page by its common runs with the last one
 pub mod protobuf; // delimited families of protobuf
 pub mod remote_histogram; // a native histogram on the wire of remote write
