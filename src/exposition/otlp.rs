@@ -17,6 +17,9 @@ pub enum Error {
     Malformed(#[from] Malformed),
     #[error("proto: field {0} contains invalid UTF-8")]
     NotText(&'static str),
+    /// Few bytes can stand for many: labels are said once there and with each series here.
+    #[error("the request stands for more than {0} bytes of series")]
+    TooLarge(usize),
 }
 
 /// Bit of a point's flags: there is no value, the series paused or ended.

@@ -3,6 +3,7 @@
 use model::float_text::{push_e, push_f};
 
 use super::{Error, message_of, text, varint};
+use crate::base64::push_base64;
 use crate::otlp::Attribute;
 use crate::remote_write::{Cursor, FIXED64, expect};
 
@@ -177,20 +178,6 @@ fn push_json_text(out: &mut String, text: &str) {
         }
     }
     out.push('"');
-}
-
-/// Standard alphabet, padded.
-fn push_base64(out: &mut String, bytes: &[u8]) {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for chunk in bytes.chunks(3) {
-        let at = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for i in 0..4 {
-            let is_padding = i > chunk.len();
-            let letter = ALPHABET[(bits >> (18 - 6 * i) & 63) as usize];
-            out.push(if is_padding { '=' } else { letter as char });
-        }
-    }
 }
 
 #[cfg(test)]
