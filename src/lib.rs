@@ -18,6 +18,7 @@ pub mod query;
 
 // Floor 4: the trades.
 pub mod exchange;
+pub mod push;
 pub mod remote;
 pub mod scrape;
 

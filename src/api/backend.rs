@@ -9,9 +9,11 @@ use axum::body::Bytes;
 use model::{Labels, Matcher, Timestamp};
 
 use crate::api::error::ApiError;
+use crate::push::gateway::Gateway;
+use crate::push::{self, otlp};
 use crate::query::account::Progress;
 use crate::query::value::Value;
-use crate::remote::{self, Protocol};
+use crate::remote::{self, Protocol, Terms};
 
 pub type Reply<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send>>;
 
@@ -179,6 +181,9 @@ pub struct TsdbStatus {
     pub series_by_pair: Vec<NamedCount>,
 }
 
+/// What is done to the groups at the wall's time; returns the request that says it.
+pub type GatewayChange<'c> = &'c mut dyn FnMut(&mut Gateway, Timestamp) -> Result<Vec<u8>, push::Error>;
+
 pub trait Backend: Send + Sync + 'static {
     fn now_ms(&self) -> Timestamp;
     fn is_ready(&self) -> bool;
@@ -204,6 +209,14 @@ pub trait Backend: Send + Sync + 'static {
     fn tsdb_status(&self, limit: usize) -> Reply<TsdbStatus>;
     /// Takes a remote write body that came by a connection of this number.
     fn write(&self, protocol: Protocol, body: Bytes, connection: u64) -> Reply<remote::Answer>;
+    /// Takes a request that another way of pushing was rewritten as: remote write 1.0, not packed.
+    fn write_plain(&self, terms: Terms, body: Vec<u8>, connection: u64) -> Reply<remote::Answer>;
+    /// Runs `change` on the groups that were pushed and stay, with the wall's time.
+    fn with_gateway(&self, change: GatewayChange<'_>) -> Result<Vec<u8>, push::Error>;
+    /// How OTLP is translated, by the configuration that holds now.
+    fn otlp_settings(&self) -> Arc<otlp::Settings>;
+    /// Counts what was odd about requests of OTLP.
+    fn note_otlp(&self, warnings: &otlp::Warnings);
     /// The page for `/metrics`, text format 0.0.4.
     fn metrics(&self) -> Reply<String>;
 

@@ -13,6 +13,7 @@ pub mod json;
 pub mod labels;
 pub mod lifecycle;
 pub mod params;
+pub mod push;
 pub mod queries;
 pub mod query;
 pub mod respond;
@@ -22,5 +23,5 @@ pub mod targets;
 pub mod write;
 
 pub use backend::Backend;
-pub use router::{Settings, router};
+pub use router::{Settings, grpc_router, router};
 pub use write::Connection;

@@ -14,7 +14,9 @@ use crate::api::backend::{Backend, Origin};
 use crate::api::error::ApiError;
 use crate::api::params::{Params, unescaped};
 use crate::api::write::Connection;
-use crate::api::{exemplars, federate, labels, lifecycle, queries, query, respond, status, targets, write};
+use crate::api::{
+    exemplars, federate, labels, lifecycle, push, queries, query, respond, status, targets, write,
+};
 use crate::remote::Protocol;
 use crate::rt::Clock;
 
@@ -33,6 +35,8 @@ pub struct Settings {
     /// Whether remote write is received, and which of its messages.
     pub remote_write: bool,
     pub accepted_messages: Vec<Protocol>,
+    /// Whether OTLP is received.
+    pub otlp: bool,
 }
 
 pub(in crate::api) struct Front {
@@ -48,6 +52,25 @@ pub fn router(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>, settings: Settin
     let bodies = Semaphore::new(write::BODIES_KIB_MAX);
     let front = Arc::new(Front { backend, clock, settings, bodies, turns });
     Router::new().fallback(answer).layer(DefaultBodyLimit::max(FORM_BYTES_MAX)).with_state(front)
+}
+
+/// Only the calls of gRPC, for a port of their own.
+pub fn grpc_router(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>, settings: Settings) -> Router {
+    let turns = Semaphore::new(settings.requests_max);
+    let bodies = Semaphore::new(write::BODIES_KIB_MAX);
+    let front = Arc::new(Front { backend, clock, settings, bodies, turns });
+    Router::new().fallback(answer_call).with_state(front)
+}
+
+async fn answer_call(State(front): State<Arc<Front>>, request: Request) -> Response {
+    let started = front.clock.now();
+    // The semaphore is never closed.
+    let _turn = front.turns.acquire().await;
+    let (parts, body) = request.into_parts();
+    let response = push::grpc::answer(&front, &parts, body).await;
+    let took = front.clock.now().since(started);
+    front.backend.note_request(push::grpc::EXPORT_PATH, response.status().as_u16(), took, 0);
+    response
 }
 
 /// A request, taken apart.
@@ -74,12 +97,20 @@ async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
     // The semaphore is never closed.
     let _turn = front.turns.acquire().await;
     let (parts, body) = request.into_parts();
-    if parts.uri.path() == write::PATH && parts.method == Method::POST {
-        let response = write::write(&front, &parts, body).await;
-        let took = front.clock.now().since(started);
-        front.backend.note_request(write::PATH, response.status().as_u16(), took, 0);
-        return response;
-    }
+    let pushed = match parts.uri.path() {
+        write::PATH if parts.method == Method::POST => {
+            Ok((write::PATH, write::write(&front, &parts, body).await))
+        }
+        _ => push::answer(&front, &parts, body).await,
+    };
+    let body = match pushed {
+        Ok((handler, response)) => {
+            let took = front.clock.now().since(started);
+            front.backend.note_request(handler, response.status().as_u16(), took, 0);
+            return response;
+        }
+        Err(body) => body,
+    };
     let body = match read_form(&parts.method, body).await {
         Ok(b) => b,
         Err(r) => return r,
@@ -229,6 +260,7 @@ async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Respons
     }
     let (handler, allowed): (&'static str, bool) = match rest {
         "write" => (write::PATH, false),
+        "otlp/v1/metrics" => (push::OTLP_PATH, false),
         "query" => ("/api/v1/query", posts_too),
         "query_range" => ("/api/v1/query_range", posts_too),
         "format_query" => ("/api/v1/format_query", posts_too),

@@ -76,13 +76,13 @@ pub(in crate::api) async fn write(front: &Front, parts: &Parts, body: Body) -> R
 }
 
 /// As Go's `http.Error`.
-fn refused(status: StatusCode, text: &str) -> Response {
+pub(in crate::api) fn refused(status: StatusCode, text: &str) -> Response {
     let mut response = respond::text(status, format!("{text}\n"));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-fn answered(answer: Answer) -> Response {
+pub(in crate::api) fn answered(answer: Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = if answer.text.is_empty() {
         let mut r = Response::new(Body::empty());

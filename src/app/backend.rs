@@ -12,9 +12,9 @@ use model::{Labels, Timestamp, is_stale};
 use tokio::sync::Notify;
 
 use crate::api::backend::{
-    ActiveTarget, Answer, Backend, DroppedTarget, Exemplar, FederatedSample, Health, MetadataEntry,
-    NamedCount, Question, Reply, RunningQuery, RuntimeInfo, Scope, Stats, TargetMetadata, Targets,
-    TsdbStatus,
+    ActiveTarget, Answer, Backend, DroppedTarget, Exemplar, FederatedSample, GatewayChange, Health,
+    MetadataEntry, NamedCount, Question, Reply, RunningQuery, RuntimeInfo, Scope, Stats, TargetMetadata,
+    Targets, TsdbStatus,
 };
 use crate::api::error::{ApiError, ErrorKind};
 use crate::app::core::{Core, HouseMesh};
@@ -23,6 +23,8 @@ use crate::app::house::{deal, jobs_of, set_exemplars};
 use crate::app::metrics::{self, ExemplarFigures, Requests, ShardFigures};
 use crate::app::query_log::{Entry, QueryLog, Times, stats_json};
 use crate::config::{self, Config};
+use crate::push::gateway::Gateway;
+use crate::push::{self, otlp};
 use crate::query;
 use crate::query::account::Token;
 use crate::query::engine::{Engine, Listed, Phase, Request, When};
@@ -30,7 +32,7 @@ use crate::query::exec::access::Access;
 use crate::query::exec::scan;
 use crate::query::merge::{Pending, Shards};
 use crate::query::plan::physical::Fragment;
-use crate::remote::{self, Protocol};
+use crate::remote::{self, Protocol, Terms};
 use crate::rt::{Clock, Moment, TaskClass};
 use crate::scrape::Job;
 use crate::shard::Shard;
@@ -55,6 +57,8 @@ pub struct HouseBackend {
     pub quit: Notify,
     pub requests: Requests,
     pub query_log: Arc<QueryLog>,
+    /// What jobs pushed and left.
+    pub gateway: Mutex<Gateway>,
     pub load: LoadConfig,
     pub loaded: Mutex<Loaded>,
     /// One reload at a time.
@@ -65,6 +69,7 @@ pub struct HouseBackend {
 pub struct Loaded {
     pub config: Arc<Config>,
     pub jobs: Vec<Arc<Job>>,
+    pub otlp: Arc<otlp::Settings>,
     pub reload_succeeded: bool,
     pub loaded_ms: Timestamp,
 }
@@ -185,7 +190,8 @@ impl HouseBackend {
             set_exemplars(mesh, &config, &self.flags).map_err(|e| e.to_string())?;
         }
         let loaded_ms = self.clock.now_ms();
-        *self.loaded() = Loaded { config, jobs, reload_succeeded: true, loaded_ms };
+        let otlp = Arc::new(self.flags.otlp(&config, self.engine.options().lookback_ms));
+        *self.loaded() = Loaded { config, jobs, otlp, reload_succeeded: true, loaded_ms };
         Ok(())
     }
 
@@ -526,6 +532,31 @@ impl Backend for HouseBackend {
             });
             answer.await.map_err(internal)
         })
+    }
+
+    fn write_plain(&self, terms: Terms, body: Vec<u8>, connection: u64) -> Reply<remote::Answer> {
+        let (mesh, now) = (self.mesh(), self.clock.now_ms());
+        Box::pin(async move {
+            let mesh = mesh?;
+            let shard = (connection % u64::from(mesh.shards())) as u32;
+            let answer = mesh.submit_to(shard, TaskClass::Ingest, move |core: Rc<Core>| async move {
+                core.receiver.take_plain(terms, &body, now).await
+            });
+            answer.await.map_err(internal)
+        })
+    }
+
+    fn with_gateway(&self, change: GatewayChange<'_>) -> Result<Vec<u8>, push::Error> {
+        let mut gateway = self.gateway.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut gateway, self.clock.now_ms())
+    }
+
+    fn otlp_settings(&self) -> Arc<otlp::Settings> {
+        self.loaded().otlp.clone()
+    }
+
+    fn note_otlp(&self, warnings: &otlp::Warnings) {
+        self.requests.note_otlp(warnings);
     }
 
     fn metrics(&self) -> Reply<String> {

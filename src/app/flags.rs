@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::config::Config;
+use crate::push::otlp;
+
 /// Flags that Prometheus also takes as `--no-<name>`.
 const SWITCHES: &[&str] = &[
     "web.enable-lifecycle",
     "web.enable-admin-api",
     "web.enable-remote-write-receiver",
+    "web.enable-otlp-receiver",
     "storage.tsdb.no-lockfile",
     "scrape.adjust-timestamps",
 ];
@@ -53,6 +57,14 @@ pub struct Flags {
     /// Enable API endpoint accepting remote write requests.
     #[arg(long = "web.enable-remote-write-receiver", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
     pub enable_remote_write: bool,
+
+    /// Enable API endpoint accepting OTLP write requests.
+    #[arg(long = "web.enable-otlp-receiver", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub enable_otlp: bool,
+
+    /// Address to receive OTLP over gRPC on, by custom port 4317; empty for none.
+    #[arg(long = "otlp.grpc-listen-address", default_value = "")]
+    pub grpc_listen: String,
 
     /// List of the remote write protobuf messages to accept when receiving the remote writes.
     #[arg(long = "web.remote-write-receiver.accepted-protobuf-messages", value_delimiter = ',', default_values = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"], value_parser = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"])]
@@ -129,6 +141,18 @@ impl Flags {
         Flags::parse_from(args.map(switched_off))
     }
 
+    /// Whether an optional feature was asked for.
+    pub fn has(&self, feature: &str) -> bool {
+        self.features.iter().any(|f| f == feature)
+    }
+
+    /// How OTLP is translated under a configuration.
+    pub fn otlp(&self, config: &Config, lookback_ms: i64) -> otlp::Settings {
+        let delta =
+            if self.has("otlp-native-delta-ingestion") { otlp::Delta::Kept } else { otlp::Delta::Refused };
+        otlp::Settings::new(&config.otlp, delta, self.has("type-and-unit-labels"), lookback_ms)
+    }
+
     /// All flags and their values as text, for `/api/v1/status/flags`.
     pub fn shown(&self, shard_count: u16) -> Vec<(String, String)> {
         let path = |p: &PathBuf| p.display().to_string();
@@ -139,6 +163,7 @@ impl Flags {
             ("web.external-url", self.external_url.clone()),
             ("web.enable-lifecycle", self.enable_lifecycle.to_string()),
             ("web.enable-remote-write-receiver", self.enable_remote_write.to_string()),
+            ("web.enable-otlp-receiver", self.enable_otlp.to_string()),
             ("web.remote-write-receiver.accepted-protobuf-messages", self.accepted_messages.join(",")),
             ("storage.tsdb.path", path(&self.data_dir)),
             ("storage.tsdb.no-lockfile", self.no_lockfile.to_string()),
@@ -148,6 +173,7 @@ impl Flags {
             ("shards.cpus", self.cpus.clone()),
             ("scrape.adjust-timestamps", self.adjust_timestamps.to_string()),
             ("scrape.timestamp-tolerance", self.timestamp_tolerance.clone()),
+            ("otlp.grpc-listen-address", self.grpc_listen.clone()),
             ("query.lookback-delta", self.lookback.clone()),
             ("query.timeout", self.query_timeout.clone()),
             ("query.max-concurrency", self.max_concurrency.to_string()),

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use model::float_text::format_g;
 use model::quote::quoted;
 
+use crate::push::otlp::Warnings;
 use crate::remote::probe::{Figures, LATENESS};
 use crate::rt::counters::ShardReading;
 use crate::scrape::status::Counters;
@@ -53,7 +56,14 @@ const DURATIONS: [f64; 9] = [0.1, 0.2, 0.4, 1.0, 3.0, 8.0, 20.0, 60.0, 120.0];
 
 /// Requests by handler and code. Handlers are a closed set of routes and codes are few, so it stays small.
 #[derive(Default)]
-pub struct Requests(Mutex<BTreeMap<(&'static str, u16), Durations>>);
+pub struct Requests {
+    by_handler: Mutex<BTreeMap<(&'static str, u16), Durations>>,
+    /// Oddities of OTLP by [`OTLP_CATEGORIES`].
+    otlp: [AtomicU64; OTLP_CATEGORIES.len()],
+}
+
+const OTLP_CATEGORIES: [&str; 3] =
+    ["empty_data_points", "histogram_zero_count_non_zero_sum", "label_name_collision"];
 
 #[derive(Clone, Default)]
 struct Durations {
@@ -65,7 +75,7 @@ struct Durations {
 
 impl Requests {
     pub fn note(&self, handler: &'static str, status: u16, took: Duration, bytes: usize) {
-        let mut map = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut map = self.by_handler.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let d = map.entry((handler, status)).or_default();
         let seconds = took.as_secs_f64();
         d.count += 1;
@@ -76,9 +86,16 @@ impl Requests {
         }
     }
 
+    pub fn note_otlp(&self, warnings: &Warnings) {
+        let counts = [warnings.empty_data_points, warnings.zero_counts, warnings.label_name_collisions];
+        for (counter, n) in self.otlp.iter().zip(counts).filter(|(_, n)| *n > 0) {
+            counter.fetch_add(n, Relaxed);
+        }
+    }
+
     /// Writes the families of requests.
     pub fn push_to(&self, page: &mut Page) {
-        let map = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let map = self.by_handler.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         page.family("prometheus_http_requests_total", "counter", "Counter of HTTP requests.");
         for ((handler, code), d) in &map {
             let labels = [("code", code.to_string()), ("handler", (*handler).to_owned())];
@@ -104,6 +121,15 @@ impl Requests {
             page.sample(&format!("{name}_bucket"), &[handler(), ("le", "+Inf".into())], d.count as f64);
             page.sample(&format!("{name}_sum"), &[handler()], d.seconds);
             page.sample(&format!("{name}_count"), &[handler()], d.count as f64);
+        }
+        let name = "prometheus_api_otlp_translation_warnings_total";
+        page.family(
+            name,
+            "counter",
+            "Total number of warnings issued when translating OTLP metrics, by category.",
+        );
+        for (category, counter) in OTLP_CATEGORIES.iter().zip(&self.otlp) {
+            page.sample(name, &[("category", (*category).to_owned())], counter.load(Relaxed) as f64);
         }
     }
 }

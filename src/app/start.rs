@@ -23,7 +23,7 @@ use crate::app::{logging, memory, tsdb, tune, web};
 use crate::config::{Config, Reading, process_environment};
 use crate::query::engine::{self, Engine};
 use crate::query::script;
-use crate::remote::Protocol;
+use crate::remote::{Protocol, Terms};
 use crate::rt::clock::{Clock, SystemClock};
 use crate::rt::probe;
 use crate::shard::commons::Commons;
@@ -130,10 +130,12 @@ fn serve(flags: Flags) -> Result<(), Stop> {
         .build()
         .map_err(failed)?;
     let listeners = runtime.block_on(bind_all(&flags.listen))?;
+    let grpc: Vec<String> = Some(flags.grpc_listen.clone()).filter(|a| !a.is_empty()).into_iter().collect();
+    let grpc = runtime.block_on(bind_all(&grpc))?;
     let dir = DataDir::open(&flags.data_dir, !flags.no_lockfile, shard_count).map_err(failed)?;
     crate::app::directory::adopt(&dir, shard_count).map_err(failed)?;
     let backend = Arc::new(backend_of(flags, config, load, clock, shard_count)?);
-    runtime.block_on(run(backend, dir, cpus, listeners))
+    runtime.block_on(run(backend, dir, cpus, listeners, grpc))
 }
 
 /// Where the configuration comes from, and its name for messages.
@@ -188,7 +190,8 @@ fn backend_of(
         0 => memory::series_that_fit(),
         n => n,
     });
-    let loaded = Loaded { jobs: jobs_of(&config), config, reload_succeeded: true, loaded_ms: start_ms };
+    let (jobs, otlp) = (jobs_of(&config), Arc::new(flags.otlp(&config, options.lookback_ms)));
+    let loaded = Loaded { jobs, otlp, config, reload_succeeded: true, loaded_ms: start_ms };
     Ok(HouseBackend {
         clock,
         flags,
@@ -202,6 +205,7 @@ fn backend_of(
         quit: Notify::new(),
         requests: Requests::default(),
         query_log: Arc::new(query_log),
+        gateway: Mutex::default(),
         load,
         loaded: Mutex::new(loaded),
         reloading: Mutex::new(()),
@@ -236,6 +240,7 @@ fn has(features: &[String], name: &str) -> bool {
 
 fn language_of(features: &[String]) -> promql::Options {
     let known = [
+        "otlp-native-delta-ingestion",
         "promql-experimental-functions",
         "promql-extended-range-selectors",
         "promql-binop-fill-modifiers",
@@ -265,12 +270,18 @@ async fn run(
     dir: DataDir,
     cpus: Vec<usize>,
     listeners: Vec<TcpListener>,
+    grpc: Vec<TcpListener>,
 ) -> Result<(), Stop> {
     let shown = listeners.iter().filter_map(|l| l.local_addr().ok()).map(|a| a.to_string());
     let addresses: Vec<String> = shown.collect();
     let ended = Arc::new(Notify::new());
     for listener in listeners {
-        tokio::spawn(answer_requests(listener, backend.clone(), ended.clone()));
+        tokio::spawn(answer_requests(listener, Serves::All, backend.clone(), ended.clone()));
+    }
+    for listener in grpc {
+        let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
+        tracing::info!("OTLP over gRPC is received on {address}");
+        tokio::spawn(answer_requests(listener, Serves::Calls, backend.clone(), ended.clone()));
     }
     tracing::info!(shards = backend.shard_count, data = %dir.path.display(), "Starting systole");
     let tolerance_ms = match backend.flags.adjust_timestamps {
@@ -300,6 +311,7 @@ async fn run(
     .map_err(failed)?;
     // Set once, here.
     let _ = backend.mesh.set(mesh);
+    tokio::spawn(repeat_groups(backend.clone()));
     tracing::info!("Server is ready to receive web requests.");
     for address in &addresses {
         let port = address.rsplit(':').next().unwrap_or("9090");
@@ -329,7 +341,20 @@ fn accepted_of(flags: &Flags) -> Vec<Protocol> {
     flags.accepted_messages.iter().filter_map(|m| Protocol::from_message(m)).collect()
 }
 
-async fn answer_requests(listener: TcpListener, backend: Arc<HouseBackend>, ended: Arc<Notify>) {
+/// What a port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Serves {
+    All,
+    /// OTLP over gRPC.
+    Calls,
+}
+
+async fn answer_requests(
+    listener: TcpListener,
+    serves: Serves,
+    backend: Arc<HouseBackend>,
+    ended: Arc<Notify>,
+) {
     let port = listener.local_addr().map(|a| a.port()).unwrap_or_default();
     let settings = api::Settings {
         lifecycle_enabled: backend.flags.enable_lifecycle,
@@ -337,14 +362,38 @@ async fn answer_requests(listener: TcpListener, backend: Arc<HouseBackend>, ende
         external_host: format!("{}:{port}", backend.runtime_info().hostname),
         lookback_ms: backend.engine.options().lookback_ms,
         remote_write: backend.flags.enable_remote_write,
+        otlp: backend.flags.enable_otlp,
         accepted_messages: accepted_of(&backend.flags),
     };
     let clock = backend.clock.clone();
-    let router = api::router(backend, clock, settings);
+    let router = match serves {
+        Serves::All => api::router(backend, clock, settings),
+        Serves::Calls => api::grpc_router(backend, clock, settings),
+    };
     let router = router.into_make_service_with_connect_info::<api::Connection>();
     let served = axum::serve(listener, router).with_graceful_shutdown(async move { ended.notified().await });
     if let Err(e) = served.await {
         tracing::error!(err = %e, "the listener failed");
+    }
+}
+
+/// Says the pushed groups again, as often as targets are scraped.
+async fn repeat_groups(backend: Arc<HouseBackend>) {
+    loop {
+        let interval_ms = backend.loaded().config.global.scrape_interval_ms.max(1);
+        tokio::time::sleep(Duration::from_millis(interval_ms)).await;
+        let said = backend.with_gateway(&mut |gateway, now| Ok(gateway.say_all(now)));
+        let Some(said) = said.ok().filter(|s| !s.is_empty()) else { continue };
+        match backend.write_plain(Terms::Part, said, 0).await {
+            Ok(answer) if answer.status != 204 => {
+                tracing::warn!(
+                    err = answer.text.lines().next().unwrap_or(""),
+                    "pushed groups are not all kept"
+                );
+            }
+            Ok(_) => {}
+            Err(e) => tracing::warn!(err = e.text, "pushed groups are not kept"),
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use super::http_client::{Auth, Given, HeaderValues, HttpClient, OAuth2, Proxy, S
 use super::schema::{Block, Kind, Value};
 use super::scrape::{NameEscaping, NativeHistograms, Scheme, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
 use super::table::scrape::{rules, scheme_of};
-use super::{Global, Retention, Storage};
+use super::table::storage::OTLP;
+use super::{Global, Otlp, Retention, Storage, Translation};
 
 /// Makes the paths of a section relative to where the process stands, not to the file they were written in.
 pub(super) fn resolve_paths(block: &mut Block, dir: &Path) {
@@ -70,6 +71,29 @@ pub(super) fn storage(root: &Block) -> Storage {
         out_of_order_window_ms: tsdb.map_or(0, |t| t.uint("out_of_order_time_window")),
         retention,
         exemplars_max: storage.and_then(|s| s.section("exemplars")).map(|e| e.int("max_exemplars")),
+    }
+}
+
+pub(super) fn otlp(root: &Block) -> Otlp {
+    let default = Block::new(&OTLP, None);
+    let block = root.section("otlp").unwrap_or(&default);
+    // Checked where the section was read.
+    let strategy = match block.text("translation_strategy") {
+        "UnderscoreEscapingWithoutSuffixes" => Translation::EscapingWithoutSuffixes,
+        "NoUTF8EscapingWithSuffixes" => Translation::Utf8WithSuffixes,
+        "NoTranslation" => Translation::None,
+        _ => Translation::EscapingWithSuffixes,
+    };
+    Otlp {
+        strategy,
+        promotes_all: block.is_true("promote_all_resource_attributes"),
+        promoted_attributes: block.texts("promote_resource_attributes").to_vec(),
+        ignored_attributes: block.texts("ignore_resource_attributes").to_vec(),
+        keeps_identifying: block.is_true("keep_identifying_resource_attributes"),
+        converts_to_nhcb: block.is_true("convert_histograms_to_nhcb"),
+        promotes_scope: block.is_true("promote_scope_metadata"),
+        sanitizes_underscore: block.is_true("label_name_underscore_sanitization"),
+        preserves_underscores: block.is_true("label_name_preserve_multiple_underscores"),
     }
 }
 

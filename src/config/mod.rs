@@ -42,6 +42,7 @@ pub struct Config {
     /// Jobs of the file and of the files it includes, in order.
     pub scrape: Vec<Arc<ScrapeConfig>>,
     pub storage: Storage,
+    pub otlp: Otlp,
     /// Patterns of rule files.
     pub rule_files: Vec<String>,
     /// What is odd but no error.
@@ -68,6 +69,39 @@ pub struct Storage {
     pub retention: Option<Retention>,
     /// `None` where the file does not say; none are kept from 0 down.
     pub exemplars_max: Option<i64>,
+}
+
+/// How OTLP becomes samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Otlp {
+    pub strategy: Translation,
+    pub promotes_all: bool,
+    pub promoted_attributes: Vec<String>,
+    pub ignored_attributes: Vec<String>,
+    pub keeps_identifying: bool,
+    pub converts_to_nhcb: bool,
+    pub promotes_scope: bool,
+    pub sanitizes_underscore: bool,
+    pub preserves_underscores: bool,
+}
+
+/// `otlp.translation_strategy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Translation {
+    EscapingWithSuffixes,
+    EscapingWithoutSuffixes,
+    Utf8WithSuffixes,
+    None,
+}
+
+impl Translation {
+    pub fn escapes(self) -> bool {
+        matches!(self, Translation::EscapingWithSuffixes | Translation::EscapingWithoutSuffixes)
+    }
+
+    pub fn has_suffixes(self) -> bool {
+        matches!(self, Translation::EscapingWithSuffixes | Translation::Utf8WithSuffixes)
+    }
 }
 
 /// 0 is no bound.
@@ -137,8 +171,9 @@ impl Config {
             Some(block) => build::global(block),
             None => build::global(&Block::new(&table::root::GLOBAL, None)),
         };
-        let (storage, rule_files) = (build::storage(&root), root.texts("rule_files").to_vec());
-        Ok(Config { global, scrape, storage, rule_files, warnings, root })
+        let (storage, otlp) = (build::storage(&root), build::otlp(&root));
+        let rule_files = root.texts("rule_files").to_vec();
+        Ok(Config { global, scrape, storage, otlp, rule_files, warnings, root })
     }
 
     /// The configuration as YAML: defaults filled in, secrets hidden, as `/api/v1/status/config` shows it.

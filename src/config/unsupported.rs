@@ -7,13 +7,12 @@ use super::error::{Check, Problem};
 use super::schema::{Block, Value};
 
 /// Keys of the whole file that may not be set, each with what it would take.
-const ROOT: [(&str, &str); 6] = [
+const ROOT: [(&str, &str); 5] = [
     ("rule_files", "rules are not evaluated"),
     ("alerting", "alerts are not sent"),
     ("tracing", "traces are not sent"),
     ("remote_write", "samples are not sent to other servers"),
     ("remote_read", "samples are not read from other servers"),
-    ("otlp", "OTLP is not received"),
 ];
 
 const TSDB: [(&str, &str); 3] = [

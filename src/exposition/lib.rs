@@ -8,21 +8,26 @@
 
 #[rustfmt::skip]
 pub mod text; // a page, event by event
+pub mod base64; // bytes as text
 pub mod encode; // events as bytes
 pub mod flat; // a page as a list, and what of it changed
 pub mod gather; // lines as such a list
 pub mod held; // the last page, whichever form it has
 pub mod histogram_message; // a native histogram for the log
+pub mod influx; // InfluxDB's line protocol
+pub mod json_lines; // VictoriaMetrics' series as JSON, a line each
 pub mod key; // the raw text of a series to its labels
 pub mod keys; // which slot has which key
 pub mod lines; // either of them
 pub mod nhcb; // classic histograms of it as native ones
 pub mod number; // values as Go reads them
 pub mod openmetrics; // the same of the stricter form
+pub mod otlp; // requests of OpenTelemetry's exporters
 pub mod page; // the next page by its common runs with the last one
 pub mod protobuf; // delimited families of protobuf
 pub mod remote_histogram; // a native histogram on the wire of remote write
 pub mod remote_write; // requests of remote write, series by series
+pub mod remote_write_build; // requests of remote write, made
 pub mod scan; // where two pages part
 mod token; // what lexers give
 

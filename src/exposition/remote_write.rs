@@ -29,9 +29,9 @@ pub enum Malformed {
     WrongWire { wire: u8, field: &'static str },
 }
 
-const VARINT: u8 = 0;
-const FIXED64: u8 = 1;
-const BYTES: u8 = 2;
+pub(crate) const VARINT: u8 = 0;
+pub(crate) const FIXED64: u8 = 1;
+pub(crate) const BYTES: u8 = 2;
 const GROUP: u8 = 3;
 const END_GROUP: u8 = 4;
 const FIXED32: u8 = 5;
@@ -467,26 +467,27 @@ pub fn checked_labels(pairs: &mut Pairs<'_>) -> Result<Labels, LabelFault> {
     if !pairs.is_sorted_by(|a, b| a.0 <= b.0) {
         pairs.sort_by(|a, b| a.0.cmp(b.0));
     }
-    let is_text = |b: &[u8]| std::str::from_utf8(b).is_ok();
-    let is_valid = |(name, value): &(&[u8], &[u8])| {
-        let is_named = *name != METRIC_NAME.as_bytes() || !value.is_empty();
-        !name.is_empty() && is_named && is_text(name) && is_text(value)
+    let is_named = |(name, value): &(&[u8], &[u8])| {
+        !name.is_empty() && (*name != METRIC_NAME.as_bytes() || !value.is_empty())
     };
     let has_name = pairs.iter().any(|p| p.0 == METRIC_NAME.as_bytes());
-    if !has_name || !pairs.iter().all(is_valid) {
+    let mut is_valid = has_name && pairs.iter().all(is_named);
+    let kept = pairs.iter().filter_map(|(name, value)| {
+        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
+            is_valid = false;
+            return None;
+        };
+        (!value.is_empty()).then_some((name, value))
+    });
+    let labels = Labels::from_sorted(kept);
+    if !is_valid {
         return Err(LabelFault::Invalid { labels: pairs_text(pairs) });
     }
     if let Some(twice) = pairs.windows(2).find(|w| w[0].0 == w[1].0) {
         let name = String::from_utf8_lossy(twice[0].0).into_owned();
         return Err(LabelFault::Duplicated { labels: pairs_text(pairs), name });
     }
-    let kept = pairs.iter().filter(|p| !p.1.is_empty());
-    Ok(Labels::from_sorted(kept.map(|(n, v)| (text_of(n), text_of(v)))))
-}
-
-/// The text of bytes that were checked before.
-fn text_of(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
+    Ok(labels)
 }
 
 /// Any pairs as Prometheus writes label sets; bytes that are no text as Go quotes them.

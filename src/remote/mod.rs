@@ -22,7 +22,7 @@ mod tests;
 pub use answer::Answer;
 pub use negotiate::Protocol;
 pub use order::{Order, Peers, Told};
-pub use receiver::{Receiver, Settings};
+pub use receiver::{Receiver, Settings, Terms};
 
 /// Why a request was not written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

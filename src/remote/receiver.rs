@@ -50,6 +50,15 @@ pub struct Settings {
     pub is_durable: bool,
 }
 
+/// What is taken of a request of which some samples are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terms {
+    /// Nothing.
+    Whole,
+    /// The others; the answer tells what was written.
+    Part,
+}
+
 /// What one request is read with.
 struct Scratch {
     raw: Vec<u8>,
@@ -104,7 +113,28 @@ impl Receiver {
             Ok(length) => self.take_bounded(&mut scratch, protocol, body, length, now).await,
             Err(e) => Err(e),
         };
-        let answer = match result {
+        self.put_back(scratch);
+        self.answer(protocol, result)
+    }
+
+    /// Takes a 1.0 request that is not packed: what other ways of pushing were rewritten as.
+    pub async fn take_plain(&self, terms: Terms, body: &[u8], now: Timestamp) -> Answer {
+        let mut scratch = self.scratches.borrow_mut().pop().unwrap_or_else(|| self.new_scratch());
+        let protocol = match terms {
+            Terms::Whole => Protocol::V1,
+            Terms::Part => Protocol::V2,
+        };
+        scratch.sorter.begin(self.keeper.commons().bounds(now));
+        let result = match self.read_v1(&mut scratch.sorter, body).await {
+            Ok(()) => self.write(&mut scratch.sorter, protocol).await,
+            Err(e) => Err(e),
+        };
+        self.put_back(scratch);
+        self.answer(protocol, result)
+    }
+
+    fn answer(&self, protocol: Protocol, result: Result<Answer, Error>) -> Answer {
+        match result {
             Ok(answer) => answer,
             Err(e) => {
                 let counter = match e {
@@ -115,9 +145,7 @@ impl Receiver {
                 add(counter, 1);
                 Answer::failed(protocol, &e)
             }
-        };
-        self.put_back(scratch);
-        answer
+        }
     }
 
     fn new_scratch(&self) -> Scratch {
@@ -171,6 +199,11 @@ impl Receiver {
             Protocol::V1 => self.read_v1(sorter, raw).await?,
             Protocol::V2 => self.read_v2(sorter, &mut scratch.outline, raw).await?,
         }
+        self.write(sorter, protocol).await
+    }
+
+    /// Writes what was read, by the protocol's terms.
+    async fn write(&self, sorter: &mut Sorter, protocol: Protocol) -> Result<Answer, Error> {
         add(&self.probe.invalid_labels, sorter.invalid_labels);
         let result = match protocol {
             Protocol::V1 => self.write_whole(sorter).await,

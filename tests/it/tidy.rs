@@ -12,6 +12,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("shard", 2),
     ("query", 3),
     ("exchange", 4),
+    ("push", 4),
     ("remote", 4),
     ("scrape", 4),
     ("api", 5),

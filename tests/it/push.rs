@@ -1,0 +1,84 @@
+//! Bulk imports and the push gateway, to the real program.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::house::{House, Response, Server, seconds, try_request};
+
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    now.as_millis() as i64
+}
+
+fn send(server: &Server, method: &str, path: &str, body: &[u8]) -> Response {
+    try_request(server.port, &format!("{method} {path} HTTP/1.1"), body).expect("an answer")
+}
+
+#[test]
+fn what_is_imported_is_found() {
+    let house = House::new("import", "scrape_configs: []\n");
+    let Some(running) = house.start() else { return };
+    let now = now_ms();
+    let check = |path: &str, body: &str, expect: (u16, &str)| {
+        let answer = send(&running, "POST", path, body.as_bytes());
+        assert_eq!((answer.status, answer.text().as_str()), expect, "{path}");
+    };
+    let at = |ago: i64| now - ago;
+    let page = format!("# TYPE a counter\na{{x=\"1\"}} 1 {}\na{{x=\"1\"}} 2 {}\nb 3\n", at(3000), at(1000));
+    check("/api/v1/import/prometheus?extra_label=job%3Dj", &page, (204, ""));
+    let many: String =
+        (0..200_000).map(|i| format!("many{{i=\"{}\"}} {i} {}\n", i % 100, at(300_000) + i)).collect();
+    check("/api/v1/import/prometheus", &many, (204, ""));
+    let lines = format!(
+        "{{\"metric\":{{\"__name__\":\"c\"}},\"values\":[1,2.5],\"timestamps\":[{},{}]}}\nno\n",
+        at(2000),
+        at(1000)
+    );
+    let answer = send(&running, "POST", "/api/v1/import", lines.as_bytes());
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().starts_with("line 2: invalid JSON"), "{}", answer.text());
+    let points = format!("cpu,host=a user=1.5,sys=2i {}000000\n", at(1000));
+    check("/write?db=telegraf", &points, (204, ""));
+    check("/api/v2/write?precision=ms&bucket=b", &format!("mem used=7u {}\n", at(500)), (204, ""));
+    check("/write", "bad\n", (400, "{\"error\":\"line 1: missing fields\"}"));
+    check("/api/v2/write", "bad\n", (400, "{\"code\":\"invalid\",\"message\":\"line 1: missing fields\"}"));
+    let value =
+        |query: &str, expect: &str| assert_eq!(running.value(query).as_deref(), Some(expect), "{query}");
+    value("a{x=\"1\",job=\"j\"}", "2");
+    value("count_over_time(a[10s])", "2");
+    value("b", "3");
+    value("sum(count_over_time(many[10m]))", "200000");
+    value("sum_over_time(c[10s])", "3.5");
+    value("cpu_user{host=\"a\",db=\"telegraf\"}", "1.5");
+    value("cpu_sys", "2");
+    value("mem_used", "7");
+    assert_eq!(running.get("/api/v1/import").status, 405);
+}
+
+#[test]
+fn pushed_groups_stay_until_they_are_deleted() {
+    let house = House::new("gateway", "global: {scrape_interval: 1s}\n");
+    let Some(running) = house.start() else { return };
+    let check = |method: &str, path: &str, body: &str, expect: (u16, &str)| {
+        let answer = send(&running, method, path, body.as_bytes());
+        assert_eq!((answer.status, answer.text().as_str()), expect, "{method} {path}");
+    };
+    let path = "/metrics/job/backup/instance@base64/aDov";
+    check("PUT", path, "# TYPE done gauge\ndone{host=\"h\"} 1\nsize 5\n", (200, ""));
+    assert_eq!(running.value("done{job=\"backup\",instance=\"h:/\",host=\"h\"}").as_deref(), Some("1"));
+    check("POST", path, "size 6\n", (200, ""));
+    assert_eq!(running.value("size").as_deref(), Some("6"));
+    let pushed_at = seconds(now_ms() + 900);
+    // It is said again at each turn, and only what stays.
+    crate::house::eventually("the group is said again", || {
+        running.value(&format!("timestamp(done) > {pushed_at}"))
+    });
+    check("PUT", path, "size 7\n", (200, ""));
+    running.wait_for_value("done", None);
+    check("PUT", path, "size 7 1000\n", (400, "pushed metrics must not have timestamps\n"));
+    running.wait_for_value("push_failure_time_seconds > bool 0", Some("1"));
+    check("DELETE", path, "", (202, ""));
+    running.wait_for_value("size", None);
+    running.wait_for_value("push_time_seconds", None);
+    check("PUT", "/metrics/job/a/b", "", (400, "odd number of components in label string \"job/a/b\"\n"));
+    assert_eq!(running.get("/metrics").status, 200);
+}
