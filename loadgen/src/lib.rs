@@ -7,6 +7,7 @@
 pub mod client;
 pub mod clock;
 pub mod error;
+pub mod fleet_truth;
 pub mod html;
 pub mod oracle;
 pub mod process;
@@ -17,6 +18,7 @@ pub mod ring;
 pub mod scrape;
 pub mod shape;
 pub mod smoke;
+pub mod suite;
 pub mod system;
 pub mod targets;
 pub mod truth;
@@ -32,6 +34,8 @@ use serde_json::Value;
 
 use error::{Context, Error};
 use shape::Shape;
+use shape::fleet::{Fleet, Sort, Trouble};
+use shape::format::Format;
 use shape::node::{LINES_MIN, Node};
 use shape::recording::Recording;
 
@@ -70,6 +74,28 @@ struct ShapeArgs {
     /// Samples a page of the `node` shape.
     #[arg(long, default_value_t = 1000)]
     lines: usize,
+    /// What the targets are: node, kube (the first target is kube-state-metrics), ceph (the first is the manager),
+    /// openstack (pairs of a compute host and its virtual machines), snmp.
+    #[arg(long, default_value = "node")]
+    shape: String,
+    /// Of a fleet's pods or machines, the share that is replaced in a time: 10%/10m.
+    #[arg(long, value_parser = churn)]
+    churn: Option<Churn>,
+    /// Counters of each target of a fleet start from zero once in this time.
+    #[arg(long, value_parser = duration)]
+    resets: Option<Duration>,
+    /// From this moment on each page of a fleet has so many lines that are new each time: 500@60s.
+    #[arg(long, value_parser = explosion)]
+    explode: Option<(u32, Duration)>,
+    /// Share of the time that a target is down, as 2%.
+    #[arg(long, default_value = "0%", value_parser = percent)]
+    down: f64,
+    /// Longest delay of an answer; each is drawn anew.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    jitter: Duration,
+    /// Form of the pages for those who ask for it: text, openmetrics, protobuf.
+    #[arg(long, default_value = "text", value_parser = Format::parse)]
+    format: Format,
     /// Show a recording (node, prometheus, victoriametrics, alertmanager, or a file) instead of the `node` shape.
     #[arg(long)]
     recording: Option<String>,
@@ -103,6 +129,20 @@ struct ReportArgs {
     /// Folder for the systems' data and logs; data is removed afterwards, logs stay. Without it, a temporary one.
     #[arg(long)]
     work: Option<PathBuf>,
+    /// GiB of resident memory past which a system is ended.
+    #[arg(long, default_value_t = system::MEMORY_BYTES_MAX >> 30)]
+    memory_max: u64,
+}
+
+impl ReportArgs {
+    /// The systems named, with the bounds given.
+    fn specs(&self, systems: &str) -> Result<Vec<system::Spec>, Error> {
+        let mut specs = system::parse_specs(systems)?;
+        for spec in &mut specs {
+            spec.memory_bytes_max = self.memory_max << 30;
+        }
+        Ok(specs)
+    }
 }
 
 #[derive(Args)]
@@ -185,6 +225,34 @@ fn duration(text: &str) -> Result<Duration, String> {
     ms.map(Duration::from_millis).ok_or_else(|| "a run is at most 24h".to_string())
 }
 
+/// A share, and the time in which it is replaced.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Churn {
+    share: f64,
+    time: Duration,
+}
+
+/// Reads `2%` or `0.5%` as a share.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').and_then(|t| t.parse::<f64>().ok());
+    let share = number.filter(|n| (0.0..=100.0).contains(n)).map(|n| n / 100.0);
+    share.ok_or_else(|| format!("{text:?} is no share such as 10%"))
+}
+
+/// Reads `10%/10m`.
+fn churn(text: &str) -> Result<Churn, String> {
+    let (share, time) = text.split_once('/').ok_or_else(|| format!("{text:?} is not of the form 10%/10m"))?;
+    let churn = Churn { share: percent(share)?, time: duration(time)? };
+    if churn.share == 0.0 { Err("a churn of 0% is none".into()) } else { Ok(churn) }
+}
+
+/// Reads `500@60s`.
+fn explosion(text: &str) -> Result<(u32, Duration), String> {
+    let (lines, at) = text.split_once('@').ok_or_else(|| format!("{text:?} is not of the form 500@60s"))?;
+    let lines = lines.parse().ok().filter(|n| *n <= 1_000_000).ok_or("at most 1000000 lines a page")?;
+    Ok((lines, duration(at)?))
+}
+
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     match run(Cli::parse().task) {
@@ -202,7 +270,7 @@ fn run(task: Task) -> Result<ExitCode, Error> {
         Task::Scrape(args) => scrape(&args),
         Task::Write(args) => write(&args),
         Task::Smoke(args) => {
-            let specs = system::parse_specs(&args.systems)?;
+            let specs = args.report.specs(&args.systems)?;
             finish(&args.report, smoke::run(&smoke::SMOKE, &specs, work_folder(&args.report))?)
         }
         Task::Serve(args) => serve(&args),
@@ -230,14 +298,46 @@ fn open_shape(args: &ShapeArgs) -> Result<Arc<Shape>, Error> {
     if args.recording.is_none() && args.lines < LINES_MIN {
         return Err(Error::Usage(format!("a page has at least {LINES_MIN} lines")));
     }
-    Ok(Arc::new(match &args.recording {
-        Some(name) => Shape::Recording(Recording::open(name)?),
-        None => Shape::Node(Node::new(args.seed, args.lines, args.interval.as_secs_f64())),
-    }))
+    let step = args.interval.as_secs_f64();
+    let troubled = args.churn.is_some() || args.resets.is_some() || args.explode.is_some();
+    let shape = match (&args.recording, args.shape.as_str()) {
+        (Some(_), _) | (None, "node") if troubled => {
+            return Err(Error::Usage(
+                "churn, resets and explosions belong to fleets: --shape=kube, for instance".into(),
+            ));
+        }
+        (Some(name), _) => Shape::Recording(Recording::open(name)?),
+        (None, "node") => Shape::Node(Node::new(args.seed, args.lines, step)),
+        (None, name) => {
+            let sort = Sort::parse(name).ok_or_else(|| {
+                Error::Usage(format!("{name:?} is none of node, kube, ceph, openstack, snmp"))
+            })?;
+            Shape::Fleet(Fleet::new(sort, args.seed, args.targets, step, trouble(args)))
+        }
+    };
+    Ok(Arc::new(shape))
+}
+
+/// Times as numbers of versions: one an interval.
+fn trouble(args: &ShapeArgs) -> Trouble {
+    let step = args.interval.as_secs_f64();
+    let versions = |d: Duration| (d.as_secs_f64() / step).round().max(1.0) as u64;
+    Trouble {
+        life: args.churn.map_or(0, |c| versions(c.time.div_f64(c.share))),
+        reset: args.resets.map_or(0, versions),
+        explosion: args.explode.map(|(lines, at)| (versions(at), lines)),
+    }
 }
 
 fn options(args: &ShapeArgs) -> targets::Options {
-    targets::Options { targets: args.targets, interval: args.interval, gzip: args.gzip }
+    targets::Options {
+        targets: args.targets,
+        interval: args.interval,
+        gzip: args.gzip,
+        format: args.format,
+        down: (args.down * 65536.0) as u32,
+        jitter: args.jitter,
+    }
 }
 
 fn work_folder(args: &ReportArgs) -> PathBuf {
@@ -247,24 +347,25 @@ fn work_folder(args: &ReportArgs) -> PathBuf {
 }
 
 fn scrape(args: &ScrapeArgs) -> Result<ExitCode, Error> {
-    let specs = system::parse_specs(&args.systems)?;
+    let specs = args.report.specs(&args.systems)?;
     let plan = scrape::Plan {
+        workload: if args.shape.churn.is_some() { "S2" } else { "S1" },
         shape: open_shape(&args.shape)?,
         options: options(&args.shape),
         warmup: args.warmup,
         window: args.duration,
         rounds: args.rounds.max(1),
         queries: args.queries,
-        query_runs: args.query_runs,
+        asking: query::Asking { runs: args.query_runs, idle: Duration::from_secs(2) },
         restart: args.restart,
         folder: work_folder(&args.report),
     };
-    let runs = scrape::run(&plan, &specs)?;
+    let runs = scrape::run(&plan, &specs);
     finish(&args.report, runs)
 }
 
 fn write(args: &WriteArgs) -> Result<ExitCode, Error> {
-    let specs = system::parse_specs(&args.systems)?;
+    let specs = args.report.specs(&args.systems)?;
     if args.rate.is_some_and(|r| !(r.is_finite() && r >= 1.0)) {
         return Err(Error::Usage("a rate is at least 1 sample a second".into()));
     }
@@ -302,7 +403,7 @@ fn finish(args: &ReportArgs, runs: Vec<Value>) -> Result<ExitCode, Error> {
 
 fn serve(args: &ServeArgs) -> Result<ExitCode, Error> {
     let targets = targets::Targets::start(open_shape(&args.shape)?, options(&args.shape))?;
-    print!("{}", scrape::config(&targets));
+    print!("{}", scrape::config(&targets, system::Kind::Prometheus));
     let begin = clock::now();
     clock::sleep_until(begin + args.duration);
     let log = targets.log();
@@ -333,5 +434,20 @@ mod tests {
         check("15", None);
         check("99999999999999999999s", None);
         check("25h", None);
+    }
+
+    #[test]
+    fn shares_in_a_time_are_read_and_wrong_ones_refused() {
+        let check = |text: &str, expect: Option<(f64, u64)>| {
+            let expect = expect.map(|(share, s)| Churn { share, time: Duration::from_secs(s) });
+            assert_eq!(churn(text).ok(), expect, "{text}");
+        };
+        check("10%/10m", Some((0.1, 600)));
+        check("0.5%/1s", Some((0.005, 1)));
+        for wrong in ["10%", "10/10m", "0%/10m", "101%/1m", "-1%/1m", "NaN%/1m", "10%/"] {
+            check(wrong, None);
+        }
+        assert_eq!(explosion("500@60s"), Ok((500, Duration::from_secs(60))));
+        assert!(explosion("500").is_err() && explosion("9999999@1s").is_err());
     }
 }

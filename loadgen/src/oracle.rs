@@ -48,7 +48,8 @@ pub fn check_raw(targets: &Targets, system: &System, end_us: i64) -> Result<Valu
     let mut tally = Tally::default();
     for k in 0..TARGETS_CHECKED.min(count) {
         let target_idx = (mix(0, k as u64, 21) % count as u64) as usize;
-        let served: Vec<Served> = targets.log().by_target[target_idx].iter().copied().collect();
+        let served: Vec<Served> =
+            targets.log().by_target[target_idx].iter().filter(|s| !s.down).copied().collect();
         let interval_us = targets.options.interval.as_micros() as i64;
         let from_us = end_us - window_us(targets);
         let shown = Shown {
@@ -213,8 +214,9 @@ mod tests {
     }
 
     fn check(samples: Value, expect: (u64, u64, u64, u64)) {
-        let served: Vec<Served> =
-            (0..4).map(|i| Served { at_us: 10_000_000 * (i + 1) + 2_000, version: i as u64 }).collect();
+        let served: Vec<Served> = (0..4)
+            .map(|i| Served { at_us: 10_000_000 * (i + 1) + 2_000, version: i as u64, down: false })
+            .collect();
         let pages = (0..4u64).map(|v| (v, Page::from([(b"x".to_vec(), v as f64 / 3.0)]))).collect();
         let shown = Shown { served, pages, interval_us: 10_000_000, from_us: 0, end_us: 60_000_000 };
         let mut tally = Tally::default();

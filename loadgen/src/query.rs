@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use crate::client::{Client, query_path, query_range_path};
 use crate::clock;
 use crate::error::Error;
+use crate::fleet_truth::{Asked, FleetTruth, asked};
+use crate::shape::Shape;
 use crate::system::{Kind, System};
 use crate::targets::Targets;
 use crate::truth::{Groups, RateRule, Truth};
@@ -42,15 +44,25 @@ struct Question<'a> {
     top: Option<usize>,
 }
 
-/// Runs every query `runs` times at the end of the steady window (unix microseconds). Ranges stay inside the window:
+/// How often each query is asked, and how long the system is watched before, while nobody asks.
+#[derive(Clone, Copy)]
+pub struct Asking {
+    pub runs: u32,
+    pub idle: Duration,
+}
+
+/// Runs every query some times at the end of the steady window (unix microseconds). Ranges stay inside the window:
 /// before it a system may have dropped scrapes that took too long while it registered series.
-pub fn run(targets: &Targets, system: &mut System, steady: (i64, i64), runs: u32) -> Result<Value, Error> {
-    let Some(node) = targets.shape.node() else { return Ok(json!([])) };
+pub fn run(
+    targets: &Targets,
+    system: &mut System,
+    steady: (i64, i64),
+    asking: Asking,
+) -> Result<Value, Error> {
     let rule = match system.spec.kind {
         Kind::VictoriaMetrics => RateRule::Neighbor,
         Kind::Prometheus | Kind::Ours => RateRule::Extrapolated,
     };
-    let truth = Truth::of(targets, node, rule);
     let (begin, end) = (steady.0 as f64 / 1e6, steady.1 as f64 / 1e6);
     let interval = targets.options.interval.as_secs_f64();
     let window = (4.0 * interval).clamp(10.0, 60.0).max(2.0 * interval).round();
@@ -58,22 +70,39 @@ pub fn run(targets: &Targets, system: &mut System, steady: (i64, i64), runs: u32
     // Whole intervals, so that every step meets the scrapes at the same distance.
     let step = interval * (span / RANGE_STEPS / interval).ceil();
     let range = (end - step * (span / step).floor(), end, step);
-    let host = truth.clearest_target(end, interval);
-    let idle = idle_cpu(system)?;
+    let idle = idle_cpu(system, asking.idle)?;
+    let own = own_series(system, end)?;
     let mut results = Vec::new();
-    for question in questions(&truth, host, window, own_series(system, end)?) {
-        results.push(ask(&question, system, range, runs, idle)?);
+    let mut ask_all = |questions: Vec<Question>| -> Result<(), Error> {
+        for question in &questions {
+            results.push(ask(question, system, range, asking.runs, idle)?);
+        }
+        Ok(())
+    };
+    match &*targets.shape {
+        Shape::Node(node) => {
+            let truth = Truth::of(targets, node, rule);
+            let host = truth.clearest_target(end, interval);
+            ask_all(questions(&truth, host, window, own))?;
+        }
+        Shape::Fleet(fleet) => {
+            let truth = FleetTruth::of(targets, fleet, rule);
+            let asked = asked(fleet.sort);
+            ask_all(fleet_questions(&truth, &asked, window, own))?;
+        }
+        // What a recording holds is told by no rule: its raw samples are compared, no more.
+        Shape::Recording(_) => {}
     }
     Ok(Value::Array(results))
 }
 
 /// CPU a second that the system uses when nobody asks.
-fn idle_cpu(system: &mut System) -> Result<f64, Error> {
+fn idle_cpu(system: &mut System, watch: Duration) -> Result<f64, Error> {
     // Merges and collections that the end of the load left behind are given a moment.
-    clock::sleep(Duration::from_secs(2));
+    clock::sleep(watch);
     let begin = clock::now();
     let before = system.usage()?.cpu;
-    clock::sleep(Duration::from_secs(2));
+    clock::sleep(watch);
     Ok((system.usage()?.cpu - before).as_secs_f64() / begin.elapsed().as_secs_f64())
 }
 
@@ -149,6 +178,36 @@ fn questions<'a>(truth: &'a Truth<'a>, host: usize, window: f64, own: f64) -> Ve
             )
         },
     ]
+}
+
+fn fleet_questions<'a>(
+    truth: &'a FleetTruth<'a>,
+    asked: &'a [Asked],
+    window: f64,
+    own: f64,
+) -> Vec<Question<'a>> {
+    let mut all: Vec<Question> = asked
+        .iter()
+        .map(|a| Question {
+            id: a.id,
+            query: a.query.replace("[W]", &format!("[{window}s]")),
+            form: if a.range { Form::Range } else { Form::Instant },
+            by: a.by,
+            truth: Box::new(move |t| truth.answer(a, t, window)),
+            scale: 1e-9,
+            top: None,
+        })
+        .collect();
+    all.push(Question {
+        id: "i3",
+        query: r#"count({__name__!=""})"#.into(),
+        form: Form::Instant,
+        by: &[],
+        truth: Box::new(move |t| Groups::from([(String::new(), truth.count(t) + own)])),
+        scale: 1e-9,
+        top: None,
+    });
+    all
 }
 
 /// Series that the system makes itself for each target (`up` and its siblings): they differ by system.

@@ -3,7 +3,7 @@
 //! In: the log of served pages, a moment. Out: values by group. Invariant: a rate is Prometheus's, extrapolated to
 //! the window's ends, over the samples that lie in the left-open window.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::scrape::rack;
 use crate::shape::node::{HEAD_DEVICES, MODES, Node};
@@ -32,7 +32,8 @@ pub struct Truth<'a> {
 
 impl<'a> Truth<'a> {
     pub fn of(targets: &'a Targets, node: &'a Node, rule: RateRule) -> Self {
-        let served = targets.log().by_target.iter().map(|t| t.iter().copied().collect()).collect();
+        let shown = |t: &VecDeque<Served>| t.iter().filter(|s| !s.down).copied().collect();
+        let served = targets.log().by_target.iter().map(shown).collect();
         let instances = (0..targets.options.targets).map(|i| targets.instance(i)).collect();
         Truth { rule, node, served, instances, lines: node.samples() }
     }
@@ -168,7 +169,7 @@ fn seconds(s: &Served) -> f64 {
 }
 
 /// Prometheus's `rate` of a counter without resets, from its first and last sample in the window (two at least).
-fn extrapolated_rate(first: (f64, f64), last: (f64, f64), samples: usize, window: (f64, f64)) -> f64 {
+pub fn extrapolated_rate(first: (f64, f64), last: (f64, f64), samples: usize, window: (f64, f64)) -> f64 {
     let sampled = last.0 - first.0;
     let between = sampled / (samples - 1) as f64;
     let threshold = between * 1.1;

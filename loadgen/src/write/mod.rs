@@ -21,7 +21,8 @@ use crate::client::{Client, excerpt};
 use crate::clock;
 use crate::error::{Context, Error};
 use crate::ring;
-use crate::system::{Kind, Sampler, Spec, System, version};
+use crate::suite;
+use crate::system::{Sampler, Spec, System};
 use request::Request;
 
 #[derive(Clone)]
@@ -42,6 +43,8 @@ pub struct Plan {
 const HEADERS: &str = "Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
                        X-Prometheus-Remote-Write-Version: 0.1.0\r\nUser-Agent: systole-loadgen\r\n";
 /// Latencies are kept in microseconds up to two minutes, the client's own patience.
+/// Longest wait for what was acknowledged to be visible.
+const VISIBLE_MAX: Duration = Duration::from_secs(10);
 const LATENCY_US_MAX: u64 = 120_000_000;
 
 impl Plan {
@@ -59,16 +62,7 @@ pub fn run(plan: &Plan, specs: &[Spec]) -> Result<Vec<Value>, Error> {
     if plan.batch == 0 || plan.connections == 0 || plan.series < plan.batch * plan.connections as u64 {
         return Err(Error::Usage("each connection needs at least one batch of series".into()));
     }
-    let mut runs = Vec::new();
-    for round in 1..=plan.rounds {
-        for spec in specs {
-            eprintln!("{} round {round}/{}: {}", plan.workload(), plan.rounds, spec.name);
-            let mut run = run_one(plan, spec)?;
-            run["round"] = json!(round);
-            runs.push(run);
-        }
-    }
-    Ok(runs)
+    Ok(suite::each(plan.workload(), plan.rounds, specs, |spec| run_one(plan, spec)))
 }
 
 /// What the senders share.
@@ -113,7 +107,7 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
         if let Some(why) = told.iter().find_map(|t| t.failure.clone()) {
             eprintln!("  {}: a connection gave up: {why}", spec.name);
         }
-        finish(plan, &mut system, measured?, &told)
+        finish(&mut system, measured?, &told)
     })
 }
 
@@ -248,7 +242,7 @@ impl Sender<'_> {
 }
 
 /// Adds latencies and the verdict to what was measured.
-fn finish(plan: &Plan, system: &mut System, mut run: Value, told: &[Told]) -> Result<Value, Error> {
+fn finish(system: &mut System, mut run: Value, told: &[Told]) -> Result<Value, Error> {
     let mut latency = latencies()?;
     for t in told {
         let _ = latency.add(&t.latency);
@@ -257,15 +251,7 @@ fn finish(plan: &Plan, system: &mut System, mut run: Value, told: &[Told]) -> Re
     let quantile = |q: f64| ms(latency.value_at_quantile(q));
     let series: u64 = told.iter().map(|t| t.series).sum();
     let sum: f64 = told.iter().map(|t| t.sum).sum();
-    // VictoriaMetrics shows rows after two seconds; a busy machine is given a little more.
-    clock::sleep(Duration::from_secs(if system.spec.kind == Kind::VictoriaMetrics { 6 } else { 1 }));
-    let time = clock::unix_us() as f64 / 1e6;
-    let ask = |query: &str| -> Result<f64, Error> {
-        let data = system.client().query(query, time)?;
-        Ok(data["result"][0]["value"][1].as_str().and_then(|v| v.parse().ok()).unwrap_or(0.0))
-    };
-    let found = ask(r#"count({__name__=~"rw_metric_.+"})"#)?;
-    let got = ask(r#"sum({__name__=~"rw_metric_.+"})"#)?;
+    let (found, got) = wait_visible(system, series as f64, sum)?;
     let mut complaints: Vec<String> = told.iter().filter_map(|t| t.failure.clone()).collect();
     let refused = run["write"]["refused"].as_u64().unwrap_or(0);
     if refused > 0 {
@@ -274,7 +260,7 @@ fn finish(plan: &Plan, system: &mut System, mut run: Value, told: &[Told]) -> Re
     if found != series as f64 {
         complaints.push(format!("{found} series found, {series} were acknowledged"));
     }
-    if (got - sum).abs() > 1e-9 * sum.abs() {
+    if !close(got, sum) {
         complaints.push(format!("last values sum to {got}, what was acknowledged sums to {sum}"));
     }
     let curve = [0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0].map(|q| json!([q, quantile(q)]));
@@ -289,10 +275,30 @@ fn finish(plan: &Plan, system: &mut System, mut run: Value, told: &[Told]) -> Re
         "curve": curve,
     });
     run["complaints"] = json!(complaints);
-    run["workload"] = json!(plan.workload());
-    run["system"] = json!(system.spec.name);
-    run["version"] = json!(version(&system.spec));
-    run["flags"] = json!(system.spec.flags);
     run["stop_seconds"] = json!(system.stop().as_secs_f64());
     Ok(run)
+}
+
+/// Series found and the sum of their last values, once they are as expected or a bounded time has passed:
+/// VictoriaMetrics shows rows after two seconds, and later on a busy machine.
+fn wait_visible(system: &System, series: f64, sum: f64) -> Result<(f64, f64), Error> {
+    let mut client = system.client();
+    let begin = clock::now();
+    loop {
+        let time = clock::unix_us() as f64 / 1e6;
+        let mut ask = |query: &str| -> Result<f64, Error> {
+            let data = client.query(query, time)?;
+            Ok(data["result"][0]["value"][1].as_str().and_then(|v| v.parse().ok()).unwrap_or(0.0))
+        };
+        let found = ask(r#"count({__name__=~"rw_metric_.+"})"#)?;
+        let got = ask(r#"sum({__name__=~"rw_metric_.+"})"#)?;
+        if (found == series && close(got, sum)) || begin.elapsed() > VISIBLE_MAX {
+            return Ok((found, got));
+        }
+        clock::sleep(Duration::from_millis(300));
+    }
+}
+
+fn close(got: f64, expect: f64) -> bool {
+    (got - expect).abs() <= 1e-9 * expect.abs()
 }
