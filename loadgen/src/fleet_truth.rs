@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::shape::fleet::{Fleet, Sort};
 use crate::targets::{Served, Targets};
-use crate::truth::{Groups, RateRule, extrapolated_rate};
+use crate::truth::{Groups, RateRule, extrapolated_rate, is_after};
 
 /// How a query is put; `W` in it stands for the window of a rate.
 pub struct Asked {
@@ -189,8 +189,8 @@ pub struct FleetTruth<'a> {
 }
 
 impl<'a> FleetTruth<'a> {
-    pub fn of(targets: &'a Targets, fleet: &'a Fleet, rule: RateRule) -> Self {
-        let served = targets.log().by_target.iter().map(|t| t.iter().copied().collect()).collect();
+    /// `served`: by target, what was scraped at the times that the system under question gives its samples.
+    pub fn of(targets: &'a Targets, fleet: &'a Fleet, rule: RateRule, served: Vec<Vec<Served>>) -> Self {
         let instances = (0..targets.options.targets).map(|i| targets.instance(i)).collect();
         FleetTruth { rule, fleet, served, instances }
     }
@@ -268,16 +268,20 @@ impl<'a> FleetTruth<'a> {
                 _ => vec![(key(newest), v)],
             };
         }
-        let end = served.partition_point(|s| seconds(s) <= time);
-        let begin = served[..end].partition_point(|s| seconds(s) <= time - window);
-        // Where rates take the sample before the window, that one is looked for too, over a target's down time.
-        let reach = if self.rule == RateRule::Neighbor { begin.saturating_sub(8) } else { begin };
-        let mut all = Vec::new();
-        let shown: Vec<&Served> = served[reach..end].iter().filter(|s| !s.down).collect();
+        let end = served.partition_point(|s| !is_after(s, time));
+        let begin = served[..end].partition_point(|s| !is_after(s, time - window));
+        // The sample before the window, where one counts, may lie before a time that the target was down.
+        let shown: Vec<&Served> = served[begin.saturating_sub(8)..end].iter().filter(|s| !s.down).collect();
         let generation = |s: &&Served| self.fleet.generation(target_idx, line_idx, s.version);
+        let mut all = Vec::new();
         for series in shown.chunk_by(|a, b| generation(a) == generation(b)) {
-            let points: Vec<(f64, f64)> = series.iter().map(|s| (seconds(s), value(s))).collect();
-            if let Some(rate) = rate(self.rule, &points, (time - window, time)) {
+            let inside = series.partition_point(|s| !is_after(s, time - window));
+            let before = inside.checked_sub(1).map(|i| series[i]);
+            let first = inside - usize::from(self.rule.takes(before, time - window));
+            let points: Vec<(f64, f64)> = series[first..].iter().map(|s| (seconds(s), value(s))).collect();
+            if inside < series.len()
+                && let Some(rate) = rate(self.rule, &points, (time - window, time))
+            {
                 all.push((key(series[0]), rate));
             }
         }
@@ -285,13 +289,8 @@ impl<'a> FleetTruth<'a> {
     }
 }
 
-fn rate(rule: RateRule, points: &[(f64, f64)], ends: (f64, f64)) -> Option<f64> {
-    let inside = points.partition_point(|p| p.0 <= ends.0);
-    if inside == points.len() {
-        return None;
-    }
-    let first = if rule == RateRule::Neighbor { inside.saturating_sub(1) } else { inside };
-    let used = &points[first..];
+/// The rate of what lies in a window, with the sample before it where the rule takes that.
+fn rate(rule: RateRule, used: &[(f64, f64)], ends: (f64, f64)) -> Option<f64> {
     if used.len() < 2 {
         return None;
     }
@@ -300,12 +299,12 @@ fn rate(rule: RateRule, points: &[(f64, f64)], ends: (f64, f64)) -> Option<f64> 
     let last = (last.0, last.1 + falls.sum::<f64>());
     Some(match rule {
         RateRule::Extrapolated => extrapolated_rate(begin, last, used.len(), ends),
-        RateRule::Neighbor => (last.1 - begin.1) / (last.0 - begin.0),
+        RateRule::Neighbor { .. } => (last.1 - begin.1) / (last.0 - begin.0),
     })
 }
 
 fn last(served: &[Served], time: f64) -> Option<&Served> {
-    served[..served.partition_point(|s| seconds(s) <= time)].last()
+    served[..served.partition_point(|s| !is_after(s, time))].last()
 }
 
 fn seconds(s: &Served) -> f64 {
@@ -344,12 +343,11 @@ mod tests {
 
     #[test]
     fn resets_count_as_growth_from_zero() {
-        let points = [(0.0, 10.0), (10.0, 20.0), (20.0, 0.0), (30.0, 10.0), (40.0, 20.0)];
-        assert_eq!(rate(RateRule::Neighbor, &points, (5.0, 40.0)), Some(30.0 / 40.0));
+        let points = [(10.0, 20.0), (20.0, 0.0), (30.0, 10.0), (40.0, 20.0)];
+        assert_eq!(rate(RateRule::neighbor(10_000), &points, (15.0, 40.0)), Some(20.0 / 30.0));
         let expect = extrapolated_rate((10.0, 20.0), (40.0, 40.0), 4, (5.0, 45.0));
         assert_eq!(rate(RateRule::Extrapolated, &points, (5.0, 45.0)), Some(expect));
-        assert_eq!(rate(RateRule::Extrapolated, &points[..1], (-5.0, 5.0)), None);
-        assert_eq!(rate(RateRule::Extrapolated, &points, (40.0, 45.0)), None);
+        assert_eq!(rate(RateRule::Extrapolated, &points[..1], (-5.0, 15.0)), None);
     }
 
     /// Every second from 0 to 30, by one target a second after the other.

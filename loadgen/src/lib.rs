@@ -4,11 +4,15 @@
 //! each used, missed and answered. Order of reading: `shape` (what is shown), `targets` (who shows it), `system`
 //! (who is measured), `scrape`, `query`, `restart` (the workloads), `truth` and `oracle` (what is right), `report`.
 
+pub mod bench;
 pub mod client;
 pub mod clock;
+pub mod dashboard;
 pub mod error;
 pub mod fleet_truth;
+pub mod goals;
 pub mod html;
+pub mod load;
 pub mod oracle;
 pub mod process;
 pub mod query;
@@ -18,10 +22,13 @@ pub mod ring;
 pub mod scrape;
 pub mod shape;
 pub mod smoke;
+pub mod stored;
 pub mod suite;
 pub mod system;
+pub mod table;
 pub mod targets;
 pub mod truth;
+pub mod tsbs;
 pub mod write;
 
 use std::path::PathBuf;
@@ -38,6 +45,7 @@ use shape::fleet::{Fleet, Sort, Trouble};
 use shape::format::Format;
 use shape::node::{LINES_MIN, Node};
 use shape::recording::Recording;
+use write::request::Protocol;
 
 #[derive(Parser)]
 #[command(
@@ -56,10 +64,16 @@ enum Task {
     Peers,
     /// Workload S1 (with --queries also Q1, with --restart also O1): targets scraped steadily.
     Scrape(ScrapeArgs),
-    /// Workloads W1 (known series), W2 (--new), W3 (--rate): remote write 1.0.
+    /// Workloads W1 (known series), W2 (--new), W3 (--rate), W4 (--late), W5 (--protocol=otlp), Q5 (--beside).
     Write(WriteArgs),
+    /// Workload Q2: the devops set of the Time Series Benchmark Suite, as PromQL, on a schedule.
+    Tsbs(TsbsArgs),
     /// A small S1, Q1, O1 and W1 against every system: under three minutes.
     Smoke(SmokeArgs),
+    /// The whole set against every system, within a bounded time.
+    Bench(BenchArgs),
+    /// Write a report's figures into a text, between the lines that mark their place.
+    Table { report: PathBuf, into: PathBuf },
     /// Only show the targets; prints a scrape configuration for them.
     Serve(ServeArgs),
     /// Print the changes between two JSON reports.
@@ -167,6 +181,12 @@ struct ScrapeArgs {
     queries: bool,
     #[arg(long, default_value_t = 5)]
     query_runs: u32,
+    /// Refresh dashboards and look labels up afterwards (Q3, Q4).
+    #[arg(long)]
+    dashboard: bool,
+    /// Users who look at a dashboard each.
+    #[arg(long, default_value_t = 20)]
+    users: usize,
     /// Kill -9 and restart afterwards (O1).
     #[arg(long)]
     restart: bool,
@@ -179,6 +199,44 @@ struct SmokeArgs {
     /// Systems in turn: `ours=PATH[ flags]`, prometheus, victoriametrics.
     #[arg(long, default_value = "prometheus,victoriametrics")]
     systems: String,
+}
+
+#[derive(Args)]
+struct BenchArgs {
+    #[command(flatten)]
+    report: ReportArgs,
+    /// Systems in turn: `ours=PATH[ flags]`, prometheus, victoriametrics.
+    #[arg(long, default_value = "prometheus,victoriametrics")]
+    systems: String,
+    /// No workload begins later than this.
+    #[arg(long, default_value = "23m", value_parser = duration)]
+    budget: Duration,
+}
+
+#[derive(Args)]
+struct TsbsArgs {
+    #[command(flatten)]
+    report: ReportArgs,
+    /// Systems in turn: `ours=PATH[ flags]`, prometheus, victoriametrics.
+    #[arg(long, default_value = "prometheus,victoriametrics")]
+    systems: String,
+    /// Hosts with ten gauges each; 4000 hosts and 24 hours are the set's own size.
+    #[arg(long, default_value_t = 100)]
+    hosts: u64,
+    /// Hours of samples every ten seconds.
+    #[arg(long, default_value_t = 3)]
+    hours: u64,
+    /// Questions a second, asked whether those before were answered or not.
+    #[arg(long, default_value_t = 20.0)]
+    rate: f64,
+    #[arg(long, default_value_t = 16)]
+    workers: usize,
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    duration: Duration,
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Args)]
@@ -202,6 +260,17 @@ struct WriteArgs {
     /// Every request brings series never seen before.
     #[arg(long)]
     new: bool,
+    /// How samples are sent: 1.0 and 2.0 for remote write, otlp.
+    #[arg(long, default_value = "1.0", value_parser = Protocol::parse)]
+    protocol: Protocol,
+    /// W4: share of requests whose samples are up to an hour late, as 10%.
+    #[arg(long, default_value = "0%", value_parser = percent)]
+    late: f64,
+    /// Q5: ask this from the middle of the window on.
+    #[arg(long)]
+    beside: Option<String>,
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    beside_every: Duration,
     #[arg(long, default_value = "30s", value_parser = duration)]
     duration: Duration,
     #[arg(long, default_value_t = 1)]
@@ -273,6 +342,16 @@ fn run(task: Task) -> Result<ExitCode, Error> {
             let specs = args.report.specs(&args.systems)?;
             finish(&args.report, smoke::run(&smoke::SMOKE, &specs, work_folder(&args.report))?)
         }
+        Task::Bench(args) => {
+            let specs = args.report.specs(&args.systems)?;
+            let plan = bench::Plan { budget: args.budget, folder: work_folder(&args.report) };
+            finish(&args.report, bench::run(&plan, &specs))
+        }
+        Task::Table { report, into } => {
+            table::update(&into, &report::read(&report)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Tsbs(args) => tsbs(&args),
         Task::Serve(args) => serve(&args),
         Task::Compare { old, new } => {
             print!("{}", report::compare(&report::read(&old)?, &report::read(&new)?));
@@ -357,6 +436,11 @@ fn scrape(args: &ScrapeArgs) -> Result<ExitCode, Error> {
         rounds: args.rounds.max(1),
         queries: args.queries,
         asking: query::Asking { runs: args.query_runs, idle: Duration::from_secs(2) },
+        dashboard: args.dashboard.then_some(dashboard::Plan {
+            users: args.users,
+            refresh: Duration::from_secs(10),
+            window: Duration::from_secs(20),
+        }),
         restart: args.restart,
         folder: work_folder(&args.report),
     };
@@ -374,7 +458,10 @@ fn write(args: &WriteArgs) -> Result<ExitCode, Error> {
         connections: args.connections,
         batch: args.batch,
         rate: args.rate,
+        protocol: args.protocol,
         fresh: args.new,
+        late: args.late,
+        beside: args.beside.as_ref().map(|query| (query.clone(), args.beside_every)),
         window: args.duration,
         rounds: args.rounds.max(1),
         seed: args.seed,
@@ -382,6 +469,25 @@ fn write(args: &WriteArgs) -> Result<ExitCode, Error> {
     };
     let runs = write::run(&plan, &specs)?;
     finish(&args.report, runs)
+}
+
+fn tsbs(args: &TsbsArgs) -> Result<ExitCode, Error> {
+    let specs = args.report.specs(&args.systems)?;
+    if args.hosts == 0 || args.hours == 0 || !(args.rate.is_finite() && args.rate > 0.0) || args.workers == 0
+    {
+        return Err(Error::Usage("hosts, hours, rate and workers are at least one".into()));
+    }
+    let plan = tsbs::Plan {
+        hosts: args.hosts,
+        hours: args.hours,
+        rate: args.rate,
+        workers: args.workers,
+        window: args.duration,
+        rounds: args.rounds.max(1),
+        seed: args.seed,
+        folder: work_folder(&args.report),
+    };
+    finish(&args.report, tsbs::run(&plan, &specs))
 }
 
 /// Writes and prints the report; the exit code says whether everything was as shown.

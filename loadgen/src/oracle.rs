@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::client::escape;
 use crate::error::Error;
 use crate::shape::{mix, sample_lines};
+use crate::stored::Stored;
 use crate::system::System;
 use crate::targets::{Served, Targets};
 
@@ -42,14 +43,22 @@ impl Tally {
 }
 
 /// Reads samples back and compares them; `end_us` is a moment whose scrapes are visible by now.
-pub fn check_raw(targets: &Targets, system: &System, end_us: i64) -> Result<Value, Error> {
+pub fn check_raw(
+    targets: &Targets,
+    system: &System,
+    end_us: i64,
+    stored: Option<&Stored>,
+) -> Result<Value, Error> {
     let count = targets.options.targets;
     let mut client = system.client();
     let mut tally = Tally::default();
+    let lost = stored.map_or(0, |s| s.lost);
     for k in 0..TARGETS_CHECKED.min(count) {
         let target_idx = (mix(0, k as u64, 21) % count as u64) as usize;
-        let served: Vec<Served> =
-            targets.log().by_target[target_idx].iter().filter(|s| !s.down).copied().collect();
+        // With the system's own times each sample has one page; without them the nearest request is meant.
+        let log = || targets.log().by_target[target_idx].iter().copied().collect();
+        let mut served: Vec<Served> = stored.map_or_else(log, |s| s.by_target[target_idx].clone());
+        served.retain(|s| !s.down);
         let interval_us = targets.options.interval.as_micros() as i64;
         let from_us = end_us - window_us(targets);
         let shown = Shown {
@@ -79,7 +88,7 @@ pub fn check_raw(targets: &Targets, system: &System, end_us: i64) -> Result<Valu
     }
     Ok(json!({
         "compared": tally.compared, "inexact": tally.inexact, "wrong": tally.wrong, "missing": tally.missing,
-        "examples": tally.examples,
+        "lost": lost, "examples": tally.examples,
     }))
 }
 

@@ -18,7 +18,7 @@ use crate::shape::Shape;
 use crate::shape::format::Format;
 use crate::system::{Kind, Sampler, Spec, System};
 use crate::targets::{Options, Served, Targets};
-use crate::{oracle, query, restart, suite};
+use crate::{dashboard, oracle, query, restart, stored, suite};
 
 pub struct Plan {
     pub workload: &'static str,
@@ -30,6 +30,8 @@ pub struct Plan {
     pub rounds: u32,
     pub queries: bool,
     pub asking: query::Asking,
+    /// Q3 and Q4 afterwards, over the node shape.
+    pub dashboard: Option<dashboard::Plan>,
     pub restart: bool,
     pub folder: PathBuf,
 }
@@ -90,14 +92,25 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
     run["scrape"] = window.to_json(&targets, &mut system)?;
     wait_visible(&targets, &system, window.end_us);
     run["up"] = up_counts(&targets, &system, &window)?;
-    run["oracle"] = oracle::check_raw(&targets, &system, window.end_us)?;
-    if plan.queries {
+    let stored = stored::read(&targets, &system, window.end_us)?;
+    run["oracle"] = oracle::check_raw(&targets, &system, window.end_us, stored.as_ref())?;
+    if let (true, Some(stored)) = (plan.queries, &stored) {
         let idle = system.reload(&config_idle(&targets)).is_ok();
-        run["queries"] = query::run(&targets, &mut system, (window.begin.at_us, window.end_us), plan.asking)?;
+        run["queries"] = query::run(
+            &targets,
+            &mut system,
+            (window.begin.at_us, window.end_us),
+            plan.asking,
+            &stored.by_target,
+        )?;
         run["queries_while_scraping"] = json!(!idle);
         if idle {
             system.reload(&config(&targets, spec.kind))?;
         }
+    }
+    if let (Some(plan), Some(_)) = (&plan.dashboard, plan.shape.node()) {
+        run["dashboard"] = dashboard::run(plan, &targets, &mut system, window.end_us as f64 / 1e6)?;
+        run["labels"] = dashboard::labels(&targets, &mut system, plan.window)?;
     }
     if plan.restart {
         run["restart"] = restart::run(&targets, &mut system)?;

@@ -11,6 +11,7 @@ use crate::shape::Shape;
 use crate::shape::node::Node;
 use crate::system::Spec;
 use crate::targets::Options;
+use crate::write::request::Protocol;
 use crate::{query, scrape, write};
 
 /// How small.
@@ -26,14 +27,14 @@ pub struct Scale {
     pub write_window: Duration,
 }
 
-/// What `bench-smoke` runs: 100 000 series each second, and 100 000 written as fast as they go.
+/// What `bench-smoke` runs: 50 000 series every other second, which leaves the slowest room on a busy machine, and 100 000 written as fast as they go.
 pub const SMOKE: Scale = Scale {
-    targets: 100,
+    targets: 50,
     lines: 1000,
-    interval: Duration::from_secs(1),
-    warmup: Duration::from_secs(5),
+    interval: Duration::from_secs(2),
+    warmup: Duration::from_secs(6),
     idle: Duration::from_secs(1),
-    window: Duration::from_secs(15),
+    window: Duration::from_secs(16),
     write_series: 100_000,
     write_window: Duration::from_secs(5),
 };
@@ -62,6 +63,7 @@ pub fn run(scale: &Scale, specs: &[Spec], folder: PathBuf) -> Result<Vec<Value>,
         rounds: 1,
         queries: true,
         asking: query::Asking { runs: 3, idle: scale.idle },
+        dashboard: None,
         restart: true,
         folder: folder.clone(),
     };
@@ -70,7 +72,10 @@ pub fn run(scale: &Scale, specs: &[Spec], folder: PathBuf) -> Result<Vec<Value>,
         connections: 2,
         batch: scale.write_series.min(2000) / 2,
         rate: None,
+        protocol: Protocol::V1,
         fresh: false,
+        late: 0.0,
+        beside: None,
         window: scale.write_window,
         rounds: 1,
         seed: 1,

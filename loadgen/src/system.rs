@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crate::client::Client;
 use crate::clock;
 use crate::error::{Context, Error};
+use crate::write::request::Protocol;
 use crate::{process, ring};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -197,6 +198,7 @@ impl System {
                 "--storage.tsdb.path=data",
                 "--storage.tsdb.retention.time=1d",
                 "--web.enable-remote-write-receiver",
+                "--web.enable-otlp-receiver",
                 "--web.enable-lifecycle",
                 "--log.level=warn",
             ],
@@ -218,6 +220,15 @@ impl System {
         }
         let output = Command::new(&self.spec.binary).arg("--help").output().ok()?;
         Some(String::from_utf8_lossy(&output.stdout).into())
+    }
+
+    /// Where a protocol's requests go.
+    pub fn write_path(&self, protocol: Protocol) -> &'static str {
+        match (protocol, self.spec.kind) {
+            (Protocol::V1 | Protocol::V2, _) => "/api/v1/write",
+            (Protocol::Otlp, Kind::VictoriaMetrics) => "/opentelemetry/v1/metrics",
+            (Protocol::Otlp, _) => "/api/v1/otlp/v1/metrics",
+        }
     }
 
     fn ready_path(&self) -> &'static str {

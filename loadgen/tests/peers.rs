@@ -21,10 +21,9 @@ fn check(name: &str) -> Result<(), Box<dyn std::error::Error>> {
     assert!(figure("/restart/all_series_seconds") > 0.0, "{report:#}");
     let queries = report["runs"][0]["queries"].as_array().map_or(0, Vec::len);
     assert_eq!(queries, 8, "{report:#}");
-    // Narrow questions do not depend on how busy the machine was.
-    for id in ["i3", "i4", "i5"] {
-        let asked = report["runs"][0]["queries"].as_array().into_iter().flatten().find(|q| q["id"] == id);
-        assert!(asked.is_some_and(|q| q["equal"] == true), "{id}: {asked:?}");
+    // The truth is told at the system's own times, so a busy machine makes no right answer wrong.
+    for asked in report["runs"][0]["queries"].as_array().into_iter().flatten() {
+        assert_eq!(asked["equal"], true, "{asked:#}");
     }
     assert_eq!(report["runs"][1]["complaints"].as_array().map(Vec::len), Some(0), "{report:#}");
     Ok(())

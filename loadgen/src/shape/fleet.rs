@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::value::Value;
-use super::{ceph, kube, mix, openstack, push_value, snmp};
+use super::{PAGE_VERSION, ceph, kube, mix, openstack, push_value, snmp};
 
 /// In a line's text: the five digits of the owner's number.
 pub const OWNER: char = '\u{1}';
@@ -117,7 +117,7 @@ impl Fleet {
 
     /// Samples of a target's page at a version.
     pub fn samples(&self, target_idx: usize, version: u64) -> usize {
-        self.template(target_idx).lines.len() + self.exploded(version) as usize
+        1 + self.template(target_idx).lines.len() + self.exploded(version) as usize
     }
 
     fn exploded(&self, version: u64) -> u32 {
@@ -144,6 +144,10 @@ impl Fleet {
             push_value(out, self.value(target_idx, line_idx, version));
             out.push(b'\n');
         }
+        out.extend_from_slice(format!("# HELP {PAGE_VERSION} Which page this is.\n").as_bytes());
+        out.extend_from_slice(format!("# TYPE {PAGE_VERSION} gauge\n{PAGE_VERSION} ").as_bytes());
+        push_value(out, version as f64);
+        out.push(b'\n');
         let fresh = self.exploded(version);
         if fresh > 0 {
             out.extend_from_slice(
@@ -376,7 +380,10 @@ mod tests {
                     (samples, samples),
                     "{sort:?} {target_idx} {version}"
                 );
-                let known = samples - if version >= 90 { 7 } else { 0 };
+                let known = samples - if version >= 90 { 8 } else { 1 };
+                let mut end = format!("{PAGE_VERSION} ").into_bytes();
+                push_value(&mut end, version as f64);
+                assert_eq!(lines[known].as_bytes(), end);
                 for (i, line) in lines[..known].iter().enumerate() {
                     let mut expect = fleet.key(target_idx, i, version).into_bytes();
                     expect.push(b' ');
@@ -439,8 +446,8 @@ mod tests {
         let samples = |sort, targets: usize, target| {
             Fleet::new(sort, 1, targets, 15.0, Trouble::default()).samples(target, 0)
         };
-        assert_eq!(samples(Sort::Openstack, 2, 0), 1500);
-        assert_eq!(samples(Sort::Openstack, 2, 1), 30 * 40);
+        assert_eq!(samples(Sort::Openstack, 2, 0), 1500 + 1);
+        assert_eq!(samples(Sort::Openstack, 2, 1), 30 * 40 + 1);
         assert!((150 * 20..220 * 20).contains(&samples(Sort::Ceph, 201, 1)));
         assert!(samples(Sort::Ceph, 201, 0) > 4000 * 9);
         for sort in ALL {

@@ -31,6 +31,9 @@ use recording::Recording;
 /// build at start and large enough that no cache level holds one page for all targets.
 pub const PHASES: u64 = 32;
 
+/// The line of every generated page that tells the page's version.
+pub const PAGE_VERSION: &str = "page_version";
+
 pub enum Shape {
     Node(Node),
     Recording(Recording),

@@ -3,7 +3,7 @@
 //! Every value is a function of (seed, line, version), so any value of any moment can be told without replaying.
 
 use super::value::Value;
-use super::{mix, push_value};
+use super::{PAGE_VERSION, mix, push_value};
 
 pub const MODES: [&str; 8] = ["idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user"];
 /// Network devices of the head: their rates differ by target, so that a `topk` has one true answer.
@@ -324,7 +324,7 @@ impl Node {
             out.push(b'\n');
         }
         out.extend_from_slice(&rest[0]);
-        push_value(out, (1_790_000_000 + mix(self.seed, target_idx as u64, 3) % 1_000_000) as f64);
+        push_value(out, version as f64);
         out.push(b'\n');
         out.extend_from_slice(&rest[1]);
         out.extend_from_slice(format!("host-{target_idx:05}\"}} 1\n").as_bytes());
@@ -354,10 +354,9 @@ fn head_prefixes() -> Vec<Vec<u8>> {
     let comments =
         format!("# HELP {receive} Network device statistic receive_bytes.\n# TYPE {receive} counter\n");
     prefixes[0].splice(0..0, comments.into_bytes());
-    let boot = "node_boot_time_seconds";
+    let page = PAGE_VERSION;
     prefixes.push(
-        format!("# HELP {boot} Unix time of last boot.\n# TYPE {boot} gauge\n{boot}{{{COMMON}}} ")
-            .into_bytes(),
+        format!("# HELP {page} Which page this is.\n# TYPE {page} gauge\n{page}{{{COMMON}}} ").into_bytes(),
     );
     let uname = "node_uname_info";
     prefixes.push(
