@@ -293,8 +293,10 @@ fn wait_visible(targets: &Targets, system: &System, end_us: i64) {
         }
         clock::sleep(Duration::from_millis(100));
     }
-    // What shares the last scrape with `up` may come a moment after it.
-    clock::sleep(Duration::from_millis(500));
+    // What shares the last scrape with `up` may come a moment after it; VictoriaMetrics shows the rows of one moment
+    // in several turns, two seconds apart.
+    let settle = if system.spec.kind == Kind::VictoriaMetrics { 5000 } else { 500 };
+    clock::sleep(Duration::from_millis(settle));
 }
 
 /// What the system itself says it scraped in the window, by its `up` series.

@@ -213,13 +213,15 @@ impl System {
         flags.iter().filter(is_known).map(|f| f.to_string()).chain([listen]).collect()
     }
 
-    /// The help text of a build of ours, which may not have grown every flag of Prometheus; peers have theirs all.
+    /// The help text of a program whose builds differ in their flags: one of ours may not have grown every flag of
+    /// Prometheus, and Debian's Prometheus is built without OTLP.
     fn known_flags(&self) -> Option<String> {
-        if self.spec.kind != Kind::Ours {
+        if self.spec.kind == Kind::VictoriaMetrics {
             return None;
         }
         let output = Command::new(&self.spec.binary).arg("--help").output().ok()?;
-        Some(String::from_utf8_lossy(&output.stdout).into())
+        let text = [output.stdout, output.stderr].concat();
+        Some(String::from_utf8_lossy(&text).into())
     }
 
     /// Where a protocol's requests go.
