@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::report::{complaints, figure, tables, workloads};
+use crate::report::{complaints, figure, goal_lines, judges_goals, tables, workloads};
 
 /// One color a system, in order of appearance; told apart by most eyes and in gray.
 const COLORS: [&str; 6] = ["#2468b4", "#d9772b", "#3a9a6b", "#a64ca6", "#7a7a7a", "#b3a125"];
@@ -42,6 +42,7 @@ pub fn render(report: &Value) -> String {
         escape(report["command"].as_str().unwrap_or("")),
     );
     verdict(&mut out, report);
+    goals(&mut out, report);
     for table in tables(report) {
         let _ = write!(out, "<h2>{}</h2><table><tr><th>", escape(&table.title));
         for c in &table.columns {
@@ -72,6 +73,27 @@ fn verdict(out: &mut String, report: &Value) {
     for c in complaints {
         let _ = write!(out, "<p class=bad>{}</p>", escape(&c));
     }
+}
+
+fn goals(out: &mut String, report: &Value) {
+    if !judges_goals(report) {
+        return;
+    }
+    out.push_str(
+        "<h2>Goals</h2><table><tr><th>goal<th>ours<th>beside Prometheus<th>beside VictoriaMetrics<th>here",
+    );
+    for line in goal_lines(report) {
+        out.push_str("<tr>");
+        for cell in line {
+            let class = match cell.as_str() {
+                "reached" => " class=good",
+                c if c.starts_with("missed") => " class=bad",
+                _ => "",
+            };
+            let _ = write!(out, "<td{class}>{}", escape(&cell));
+        }
+    }
+    out.push_str("</table>");
 }
 
 fn versions(out: &mut String, report: &Value) {
@@ -121,7 +143,7 @@ fn plots(out: &mut String, report: &Value, workload: &str) {
     }
     draw_lines(out, "memory, MB", "seconds", &curves(&memory));
     draw_lines(out, "cores in use", "seconds", &curves(&cores));
-    draw_lines(out, "acknowledgement, ms", "of 10\u{207f} requests one is slower", &curves(&latency));
+    draw_lines(out, "latency, ms", "of 10\u{207f} requests one is slower", &curves(&latency));
 }
 
 fn timeline(run: &Value) -> Vec<(f64, f64, f64)> {
@@ -139,7 +161,8 @@ fn cores(run: &Value) -> Vec<(f64, f64)> {
 
 /// Quantiles spread by how rare they are: 0.9 at 1, 0.99 at 2, 0.999 at 3.
 fn latency(run: &Value) -> Vec<(f64, f64)> {
-    let points = run["write"]["ack_ms"]["curve"].as_array().into_iter().flatten();
+    let curve = if run["write"].is_object() { &run["write"]["ack_ms"] } else { &run["mix"]["ms"] };
+    let points = curve["curve"].as_array().into_iter().flatten();
     let point = |p: &Value| Some((-(1.0 - p[0].as_f64()?).max(1e-5).log10(), p[1].as_f64()?));
     points.filter_map(point).collect()
 }

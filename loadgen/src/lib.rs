@@ -4,10 +4,15 @@
 //! each used, missed and answered. Order of reading: `shape` (what is shown), `targets` (who shows it), `system`
 //! (who is measured), `scrape`, `query`, `restart` (the workloads), `truth` and `oracle` (what is right), `report`.
 
+pub mod bench;
 pub mod client;
 pub mod clock;
+pub mod dashboard;
 pub mod error;
+pub mod fleet_truth;
+pub mod goals;
 pub mod html;
+pub mod load;
 pub mod oracle;
 pub mod process;
 pub mod query;
@@ -17,9 +22,13 @@ pub mod ring;
 pub mod scrape;
 pub mod shape;
 pub mod smoke;
+pub mod stored;
+pub mod suite;
 pub mod system;
+pub mod table;
 pub mod targets;
 pub mod truth;
+pub mod tsbs;
 pub mod write;
 
 use std::path::PathBuf;
@@ -32,8 +41,11 @@ use serde_json::Value;
 
 use error::{Context, Error};
 use shape::Shape;
+use shape::fleet::{Fleet, Sort, Trouble};
+use shape::format::Format;
 use shape::node::{LINES_MIN, Node};
 use shape::recording::Recording;
+use write::request::Protocol;
 
 #[derive(Parser)]
 #[command(
@@ -52,10 +64,16 @@ enum Task {
     Peers,
     /// Workload S1 (with --queries also Q1, with --restart also O1): targets scraped steadily.
     Scrape(ScrapeArgs),
-    /// Workloads W1 (known series), W2 (--new), W3 (--rate): remote write 1.0.
+    /// Workloads W1 (known series), W2 (--new), W3 (--rate), W4 (--late), W5 (--protocol=otlp), Q5 (--beside).
     Write(WriteArgs),
+    /// Workload Q2: the devops set of the Time Series Benchmark Suite, as PromQL, on a schedule.
+    Tsbs(TsbsArgs),
     /// A small S1, Q1, O1 and W1 against every system: under three minutes.
     Smoke(SmokeArgs),
+    /// The whole set against every system, within a bounded time.
+    Bench(BenchArgs),
+    /// Write a report's figures into a text, between the lines that mark their place.
+    Table { report: PathBuf, into: PathBuf },
     /// Only show the targets; prints a scrape configuration for them.
     Serve(ServeArgs),
     /// Print the changes between two JSON reports.
@@ -70,6 +88,28 @@ struct ShapeArgs {
     /// Samples a page of the `node` shape.
     #[arg(long, default_value_t = 1000)]
     lines: usize,
+    /// What the targets are: node, kube (the first target is kube-state-metrics), ceph (the first is the manager),
+    /// openstack (pairs of a compute host and its virtual machines), snmp.
+    #[arg(long, default_value = "node")]
+    shape: String,
+    /// Of a fleet's pods or machines, the share that is replaced in a time: 10%/10m.
+    #[arg(long, value_parser = churn)]
+    churn: Option<Churn>,
+    /// Counters of each target of a fleet start from zero once in this time.
+    #[arg(long, value_parser = duration)]
+    resets: Option<Duration>,
+    /// From this moment on each page of a fleet has so many lines that are new each time: 500@60s.
+    #[arg(long, value_parser = explosion)]
+    explode: Option<(u32, Duration)>,
+    /// Share of the time that a target is down, as 2%.
+    #[arg(long, default_value = "0%", value_parser = percent)]
+    down: f64,
+    /// Longest delay of an answer; each is drawn anew.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    jitter: Duration,
+    /// Form of the pages for those who ask for it: text, openmetrics, protobuf.
+    #[arg(long, default_value = "text", value_parser = Format::parse)]
+    format: Format,
     /// Show a recording (node, prometheus, victoriametrics, alertmanager, or a file) instead of the `node` shape.
     #[arg(long)]
     recording: Option<String>,
@@ -103,6 +143,20 @@ struct ReportArgs {
     /// Folder for the systems' data and logs; data is removed afterwards, logs stay. Without it, a temporary one.
     #[arg(long)]
     work: Option<PathBuf>,
+    /// GiB of resident memory past which a system is ended.
+    #[arg(long, default_value_t = system::MEMORY_BYTES_MAX >> 30)]
+    memory_max: u64,
+}
+
+impl ReportArgs {
+    /// The systems named, with the bounds given.
+    fn specs(&self, systems: &str) -> Result<Vec<system::Spec>, Error> {
+        let mut specs = system::parse_specs(systems)?;
+        for spec in &mut specs {
+            spec.memory_bytes_max = self.memory_max << 30;
+        }
+        Ok(specs)
+    }
 }
 
 #[derive(Args)]
@@ -127,6 +181,12 @@ struct ScrapeArgs {
     queries: bool,
     #[arg(long, default_value_t = 5)]
     query_runs: u32,
+    /// Refresh dashboards and look labels up afterwards (Q3, Q4).
+    #[arg(long)]
+    dashboard: bool,
+    /// Users who look at a dashboard each.
+    #[arg(long, default_value_t = 20)]
+    users: usize,
     /// Kill -9 and restart afterwards (O1).
     #[arg(long)]
     restart: bool,
@@ -139,6 +199,44 @@ struct SmokeArgs {
     /// Systems in turn: `ours=PATH[ flags]`, prometheus, victoriametrics.
     #[arg(long, default_value = "prometheus,victoriametrics")]
     systems: String,
+}
+
+#[derive(Args)]
+struct BenchArgs {
+    #[command(flatten)]
+    report: ReportArgs,
+    /// Systems in turn: `ours=PATH[ flags]`, prometheus, victoriametrics.
+    #[arg(long, default_value = "prometheus,victoriametrics")]
+    systems: String,
+    /// No workload begins later than this.
+    #[arg(long, default_value = "23m", value_parser = duration)]
+    budget: Duration,
+}
+
+#[derive(Args)]
+struct TsbsArgs {
+    #[command(flatten)]
+    report: ReportArgs,
+    /// Systems in turn: `ours=PATH[ flags]`, prometheus, victoriametrics.
+    #[arg(long, default_value = "prometheus,victoriametrics")]
+    systems: String,
+    /// Hosts with ten gauges each; 4000 hosts and 24 hours are the set's own size.
+    #[arg(long, default_value_t = 100)]
+    hosts: u64,
+    /// Hours of samples every ten seconds.
+    #[arg(long, default_value_t = 3)]
+    hours: u64,
+    /// Questions a second, asked whether those before were answered or not.
+    #[arg(long, default_value_t = 20.0)]
+    rate: f64,
+    #[arg(long, default_value_t = 16)]
+    workers: usize,
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    duration: Duration,
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Args)]
@@ -162,6 +260,17 @@ struct WriteArgs {
     /// Every request brings series never seen before.
     #[arg(long)]
     new: bool,
+    /// How samples are sent: 1.0 and 2.0 for remote write, otlp.
+    #[arg(long, default_value = "1.0", value_parser = Protocol::parse)]
+    protocol: Protocol,
+    /// W4: share of requests whose samples are up to an hour late, as 10%.
+    #[arg(long, default_value = "0%", value_parser = percent)]
+    late: f64,
+    /// Q5: ask this from the middle of the window on.
+    #[arg(long)]
+    beside: Option<String>,
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    beside_every: Duration,
     #[arg(long, default_value = "30s", value_parser = duration)]
     duration: Duration,
     #[arg(long, default_value_t = 1)]
@@ -185,6 +294,34 @@ fn duration(text: &str) -> Result<Duration, String> {
     ms.map(Duration::from_millis).ok_or_else(|| "a run is at most 24h".to_string())
 }
 
+/// A share, and the time in which it is replaced.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Churn {
+    share: f64,
+    time: Duration,
+}
+
+/// Reads `2%` or `0.5%` as a share.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').and_then(|t| t.parse::<f64>().ok());
+    let share = number.filter(|n| (0.0..=100.0).contains(n)).map(|n| n / 100.0);
+    share.ok_or_else(|| format!("{text:?} is no share such as 10%"))
+}
+
+/// Reads `10%/10m`.
+fn churn(text: &str) -> Result<Churn, String> {
+    let (share, time) = text.split_once('/').ok_or_else(|| format!("{text:?} is not of the form 10%/10m"))?;
+    let churn = Churn { share: percent(share)?, time: duration(time)? };
+    if churn.share == 0.0 { Err("a churn of 0% is none".into()) } else { Ok(churn) }
+}
+
+/// Reads `500@60s`.
+fn explosion(text: &str) -> Result<(u32, Duration), String> {
+    let (lines, at) = text.split_once('@').ok_or_else(|| format!("{text:?} is not of the form 500@60s"))?;
+    let lines = lines.parse().ok().filter(|n| *n <= 1_000_000).ok_or("at most 1000000 lines a page")?;
+    Ok((lines, duration(at)?))
+}
+
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     match run(Cli::parse().task) {
@@ -202,9 +339,19 @@ fn run(task: Task) -> Result<ExitCode, Error> {
         Task::Scrape(args) => scrape(&args),
         Task::Write(args) => write(&args),
         Task::Smoke(args) => {
-            let specs = system::parse_specs(&args.systems)?;
+            let specs = args.report.specs(&args.systems)?;
             finish(&args.report, smoke::run(&smoke::SMOKE, &specs, work_folder(&args.report))?)
         }
+        Task::Bench(args) => {
+            let specs = args.report.specs(&args.systems)?;
+            let plan = bench::Plan { budget: args.budget, folder: work_folder(&args.report) };
+            finish(&args.report, bench::run(&plan, &specs))
+        }
+        Task::Table { report, into } => {
+            table::update(&into, &report::read(&report)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Tsbs(args) => tsbs(&args),
         Task::Serve(args) => serve(&args),
         Task::Compare { old, new } => {
             print!("{}", report::compare(&report::read(&old)?, &report::read(&new)?));
@@ -230,14 +377,46 @@ fn open_shape(args: &ShapeArgs) -> Result<Arc<Shape>, Error> {
     if args.recording.is_none() && args.lines < LINES_MIN {
         return Err(Error::Usage(format!("a page has at least {LINES_MIN} lines")));
     }
-    Ok(Arc::new(match &args.recording {
-        Some(name) => Shape::Recording(Recording::open(name)?),
-        None => Shape::Node(Node::new(args.seed, args.lines, args.interval.as_secs_f64())),
-    }))
+    let step = args.interval.as_secs_f64();
+    let troubled = args.churn.is_some() || args.resets.is_some() || args.explode.is_some();
+    let shape = match (&args.recording, args.shape.as_str()) {
+        (Some(_), _) | (None, "node") if troubled => {
+            return Err(Error::Usage(
+                "churn, resets and explosions belong to fleets: --shape=kube, for instance".into(),
+            ));
+        }
+        (Some(name), _) => Shape::Recording(Recording::open(name)?),
+        (None, "node") => Shape::Node(Node::new(args.seed, args.lines, step)),
+        (None, name) => {
+            let sort = Sort::parse(name).ok_or_else(|| {
+                Error::Usage(format!("{name:?} is none of node, kube, ceph, openstack, snmp"))
+            })?;
+            Shape::Fleet(Fleet::new(sort, args.seed, args.targets, step, trouble(args)))
+        }
+    };
+    Ok(Arc::new(shape))
+}
+
+/// Times as numbers of versions: one an interval.
+fn trouble(args: &ShapeArgs) -> Trouble {
+    let step = args.interval.as_secs_f64();
+    let versions = |d: Duration| (d.as_secs_f64() / step).round().max(1.0) as u64;
+    Trouble {
+        life: args.churn.map_or(0, |c| versions(c.time.div_f64(c.share))),
+        reset: args.resets.map_or(0, versions),
+        explosion: args.explode.map(|(lines, at)| (versions(at), lines)),
+    }
 }
 
 fn options(args: &ShapeArgs) -> targets::Options {
-    targets::Options { targets: args.targets, interval: args.interval, gzip: args.gzip }
+    targets::Options {
+        targets: args.targets,
+        interval: args.interval,
+        gzip: args.gzip,
+        format: args.format,
+        down: (args.down * 65536.0) as u32,
+        jitter: args.jitter,
+    }
 }
 
 fn work_folder(args: &ReportArgs) -> PathBuf {
@@ -247,24 +426,30 @@ fn work_folder(args: &ReportArgs) -> PathBuf {
 }
 
 fn scrape(args: &ScrapeArgs) -> Result<ExitCode, Error> {
-    let specs = system::parse_specs(&args.systems)?;
+    let specs = args.report.specs(&args.systems)?;
     let plan = scrape::Plan {
+        workload: if args.shape.churn.is_some() { "S2" } else { "S1" },
         shape: open_shape(&args.shape)?,
         options: options(&args.shape),
         warmup: args.warmup,
         window: args.duration,
         rounds: args.rounds.max(1),
         queries: args.queries,
-        query_runs: args.query_runs,
+        asking: query::Asking { runs: args.query_runs, idle: Duration::from_secs(2) },
+        dashboard: args.dashboard.then_some(dashboard::Plan {
+            users: args.users,
+            refresh: Duration::from_secs(10),
+            window: Duration::from_secs(20),
+        }),
         restart: args.restart,
         folder: work_folder(&args.report),
     };
-    let runs = scrape::run(&plan, &specs)?;
+    let runs = scrape::run(&plan, &specs);
     finish(&args.report, runs)
 }
 
 fn write(args: &WriteArgs) -> Result<ExitCode, Error> {
-    let specs = system::parse_specs(&args.systems)?;
+    let specs = args.report.specs(&args.systems)?;
     if args.rate.is_some_and(|r| !(r.is_finite() && r >= 1.0)) {
         return Err(Error::Usage("a rate is at least 1 sample a second".into()));
     }
@@ -273,7 +458,10 @@ fn write(args: &WriteArgs) -> Result<ExitCode, Error> {
         connections: args.connections,
         batch: args.batch,
         rate: args.rate,
+        protocol: args.protocol,
         fresh: args.new,
+        late: args.late,
+        beside: args.beside.as_ref().map(|query| (query.clone(), args.beside_every)),
         window: args.duration,
         rounds: args.rounds.max(1),
         seed: args.seed,
@@ -281,6 +469,25 @@ fn write(args: &WriteArgs) -> Result<ExitCode, Error> {
     };
     let runs = write::run(&plan, &specs)?;
     finish(&args.report, runs)
+}
+
+fn tsbs(args: &TsbsArgs) -> Result<ExitCode, Error> {
+    let specs = args.report.specs(&args.systems)?;
+    if args.hosts == 0 || args.hours == 0 || !(args.rate.is_finite() && args.rate > 0.0) || args.workers == 0
+    {
+        return Err(Error::Usage("hosts, hours, rate and workers are at least one".into()));
+    }
+    let plan = tsbs::Plan {
+        hosts: args.hosts,
+        hours: args.hours,
+        rate: args.rate,
+        workers: args.workers,
+        window: args.duration,
+        rounds: args.rounds.max(1),
+        seed: args.seed,
+        folder: work_folder(&args.report),
+    };
+    finish(&args.report, tsbs::run(&plan, &specs))
 }
 
 /// Writes and prints the report; the exit code says whether everything was as shown.
@@ -302,7 +509,7 @@ fn finish(args: &ReportArgs, runs: Vec<Value>) -> Result<ExitCode, Error> {
 
 fn serve(args: &ServeArgs) -> Result<ExitCode, Error> {
     let targets = targets::Targets::start(open_shape(&args.shape)?, options(&args.shape))?;
-    print!("{}", scrape::config(&targets));
+    print!("{}", scrape::config(&targets, system::Kind::Prometheus));
     let begin = clock::now();
     clock::sleep_until(begin + args.duration);
     let log = targets.log();
@@ -333,5 +540,20 @@ mod tests {
         check("15", None);
         check("99999999999999999999s", None);
         check("25h", None);
+    }
+
+    #[test]
+    fn shares_in_a_time_are_read_and_wrong_ones_refused() {
+        let check = |text: &str, expect: Option<(f64, u64)>| {
+            let expect = expect.map(|(share, s)| Churn { share, time: Duration::from_secs(s) });
+            assert_eq!(churn(text).ok(), expect, "{text}");
+        };
+        check("10%/10m", Some((0.1, 600)));
+        check("0.5%/1s", Some((0.005, 1)));
+        for wrong in ["10%", "10/10m", "0%/10m", "101%/1m", "-1%/1m", "NaN%/1m", "10%/"] {
+            check(wrong, None);
+        }
+        assert_eq!(explosion("500@60s"), Ok((500, Duration::from_secs(60))));
+        assert!(explosion("500").is_err() && explosion("9999999@1s").is_err());
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::client::escape;
 use crate::error::Error;
 use crate::shape::{mix, sample_lines};
+use crate::stored::Stored;
 use crate::system::System;
 use crate::targets::{Served, Targets};
 
@@ -42,13 +43,22 @@ impl Tally {
 }
 
 /// Reads samples back and compares them; `end_us` is a moment whose scrapes are visible by now.
-pub fn check_raw(targets: &Targets, system: &System, end_us: i64) -> Result<Value, Error> {
+pub fn check_raw(
+    targets: &Targets,
+    system: &System,
+    end_us: i64,
+    stored: Option<&Stored>,
+) -> Result<Value, Error> {
     let count = targets.options.targets;
     let mut client = system.client();
     let mut tally = Tally::default();
+    let lost = stored.map_or(0, |s| s.lost);
     for k in 0..TARGETS_CHECKED.min(count) {
         let target_idx = (mix(0, k as u64, 21) % count as u64) as usize;
-        let served: Vec<Served> = targets.log().by_target[target_idx].iter().copied().collect();
+        // With the system's own times each sample has one page; without them the nearest request is meant.
+        let log = || targets.log().by_target[target_idx].iter().copied().collect();
+        let mut served: Vec<Served> = stored.map_or_else(log, |s| s.by_target[target_idx].clone());
+        served.retain(|s| !s.down);
         let interval_us = targets.options.interval.as_micros() as i64;
         let from_us = end_us - window_us(targets);
         let shown = Shown {
@@ -78,7 +88,7 @@ pub fn check_raw(targets: &Targets, system: &System, end_us: i64) -> Result<Valu
     }
     Ok(json!({
         "compared": tally.compared, "inexact": tally.inexact, "wrong": tally.wrong, "missing": tally.missing,
-        "examples": tally.examples,
+        "lost": lost, "examples": tally.examples,
     }))
 }
 
@@ -213,8 +223,9 @@ mod tests {
     }
 
     fn check(samples: Value, expect: (u64, u64, u64, u64)) {
-        let served: Vec<Served> =
-            (0..4).map(|i| Served { at_us: 10_000_000 * (i + 1) + 2_000, version: i as u64 }).collect();
+        let served: Vec<Served> = (0..4)
+            .map(|i| Served { at_us: 10_000_000 * (i + 1) + 2_000, version: i as u64, down: false })
+            .collect();
         let pages = (0..4u64).map(|v| (v, Page::from([(b"x".to_vec(), v as f64 / 3.0)]))).collect();
         let shown = Shown { served, pages, interval_us: 10_000_000, from_us: 0, end_us: 60_000_000 };
         let mut tally = Tally::default();

@@ -11,46 +11,59 @@ use serde_json::{Value, json};
 use crate::client::{Client, query_path, query_range_path};
 use crate::clock;
 use crate::error::Error;
+use crate::fleet_truth::{Asked, FleetTruth, asked};
+use crate::shape::Shape;
 use crate::system::{Kind, System};
-use crate::targets::Targets;
+use crate::targets::{Served, Targets};
 use crate::truth::{Groups, RateRule, Truth};
 
-/// How far an answer may be from the truth, whose times are those of requests: a few ms after the scrapes' own.
-const TOLERANCE: f64 = 0.02;
+/// How far an answer may be from the truth: sums of up to a million values, added in any order.
+const TOLERANCE: f64 = 1e-6;
 /// Steps of a range query; the longest asks four minutes in 15 s steps, as the figures of record do.
 const RANGE_STEPS: f64 = 16.0;
 const RANGE_SECONDS_MAX: f64 = 240.0;
 
 /// How a query is asked.
 #[derive(Clone, Copy)]
-enum Form {
+pub enum Form {
     Instant,
     Range,
 }
 
-struct Question<'a> {
-    id: &'static str,
-    query: String,
-    form: Form,
+pub struct Question<'a> {
+    pub id: &'static str,
+    pub query: String,
+    pub form: Form,
     /// Labels of the answer that tell its groups apart.
-    by: &'static [&'static str],
+    pub by: &'static [&'static str],
     /// The true answer at a moment; `None` where only counting is possible.
-    truth: Box<dyn Fn(f64) -> Groups + 'a>,
+    pub truth: Box<dyn Fn(f64) -> Groups + 'a>,
     /// Errors are taken relative to this where the truth is smaller: a difference of large numbers has their error.
-    scale: f64,
+    pub scale: f64,
     /// An answer is a choice of the truth's largest groups.
-    top: Option<usize>,
+    pub top: Option<usize>,
 }
 
-/// Runs every query `runs` times at the end of the steady window (unix microseconds). Ranges stay inside the window:
+/// How often each query is asked, and how long the system is watched before, while nobody asks.
+#[derive(Clone, Copy)]
+pub struct Asking {
+    pub runs: u32,
+    pub idle: Duration,
+}
+
+/// Runs every query some times at the end of the steady window (unix microseconds). Ranges stay inside the window:
 /// before it a system may have dropped scrapes that took too long while it registered series.
-pub fn run(targets: &Targets, system: &mut System, steady: (i64, i64), runs: u32) -> Result<Value, Error> {
-    let Some(node) = targets.shape.node() else { return Ok(json!([])) };
+pub fn run(
+    targets: &Targets,
+    system: &mut System,
+    steady: (i64, i64),
+    asking: Asking,
+    stored: &[Vec<Served>],
+) -> Result<Value, Error> {
     let rule = match system.spec.kind {
-        Kind::VictoriaMetrics => RateRule::Neighbor,
+        Kind::VictoriaMetrics => RateRule::neighbor(targets.options.interval.as_millis() as i64),
         Kind::Prometheus | Kind::Ours => RateRule::Extrapolated,
     };
-    let truth = Truth::of(targets, node, rule);
     let (begin, end) = (steady.0 as f64 / 1e6, steady.1 as f64 / 1e6);
     let interval = targets.options.interval.as_secs_f64();
     let window = (4.0 * interval).clamp(10.0, 60.0).max(2.0 * interval).round();
@@ -58,22 +71,39 @@ pub fn run(targets: &Targets, system: &mut System, steady: (i64, i64), runs: u32
     // Whole intervals, so that every step meets the scrapes at the same distance.
     let step = interval * (span / RANGE_STEPS / interval).ceil();
     let range = (end - step * (span / step).floor(), end, step);
-    let host = truth.clearest_target(end, interval);
-    let idle = idle_cpu(system)?;
+    let idle = idle_cpu(system, asking.idle)?;
+    let own = own_series(system, end)?;
     let mut results = Vec::new();
-    for question in questions(&truth, host, window, own_series(system, end)?) {
-        results.push(ask(&question, system, range, runs, idle)?);
+    let mut ask_all = |questions: Vec<Question>| -> Result<(), Error> {
+        for question in &questions {
+            results.push(ask(question, system, range, asking.runs, idle)?);
+        }
+        Ok(())
+    };
+    match &*targets.shape {
+        Shape::Node(node) => {
+            let truth = Truth::of(targets, node, rule, stored);
+            let host = truth.clearest_target(end, interval);
+            ask_all(questions(&truth, host, window, own))?;
+        }
+        Shape::Fleet(fleet) => {
+            let truth = FleetTruth::of(targets, fleet, rule, stored.to_vec());
+            let asked = asked(fleet.sort);
+            ask_all(fleet_questions(&truth, &asked, window, own))?;
+        }
+        // What a recording holds is told by no rule: its raw samples are compared, no more.
+        Shape::Recording(_) => {}
     }
     Ok(Value::Array(results))
 }
 
 /// CPU a second that the system uses when nobody asks.
-fn idle_cpu(system: &mut System) -> Result<f64, Error> {
+fn idle_cpu(system: &mut System, watch: Duration) -> Result<f64, Error> {
     // Merges and collections that the end of the load left behind are given a moment.
-    clock::sleep(Duration::from_secs(2));
+    clock::sleep(watch);
     let begin = clock::now();
     let before = system.usage()?.cpu;
-    clock::sleep(Duration::from_secs(2));
+    clock::sleep(watch);
     Ok((system.usage()?.cpu - before).as_secs_f64() / begin.elapsed().as_secs_f64())
 }
 
@@ -151,6 +181,36 @@ fn questions<'a>(truth: &'a Truth<'a>, host: usize, window: f64, own: f64) -> Ve
     ]
 }
 
+fn fleet_questions<'a>(
+    truth: &'a FleetTruth<'a>,
+    asked: &'a [Asked],
+    window: f64,
+    own: f64,
+) -> Vec<Question<'a>> {
+    let mut all: Vec<Question> = asked
+        .iter()
+        .map(|a| Question {
+            id: a.id,
+            query: a.query.replace("[W]", &format!("[{window}s]")),
+            form: if a.range { Form::Range } else { Form::Instant },
+            by: a.by,
+            truth: Box::new(move |t| truth.answer(a, t, window)),
+            scale: 1e-9,
+            top: None,
+        })
+        .collect();
+    all.push(Question {
+        id: "i3",
+        query: r#"count({__name__!=""})"#.into(),
+        form: Form::Instant,
+        by: &[],
+        truth: Box::new(move |t| Groups::from([(String::new(), truth.count(t) + own)])),
+        scale: 1e-9,
+        top: None,
+    });
+    all
+}
+
 /// Series that the system makes itself for each target (`up` and its siblings): they differ by system.
 fn own_series(system: &System, time: f64) -> Result<f64, Error> {
     let data = system.client().query(r#"count({__name__=~"up|scrape_.+"})"#, time)?;
@@ -164,32 +224,55 @@ fn ask(
     runs: u32,
     idle: f64,
 ) -> Result<Value, Error> {
+    let (path, mut verdict) = verdict(q, system, range)?;
+    if verdict["error"].is_string() {
+        return Ok(verdict);
+    }
+    let mut client = system.client();
+    let (wall, cpu) = time(&mut client, &path, system, runs)?;
+    let cpu = (cpu - idle * wall.iter().sum::<f64>()).max(0.0) / wall.len() as f64;
+    verdict["wall_ms_p50"] = json!(wall[wall.len() / 2] * 1e3);
+    verdict["wall_ms_max"] = json!(wall[wall.len() - 1] * 1e3);
+    verdict["cpu_ms"] = json!(cpu * 1e3);
+    Ok(verdict)
+}
+
+/// Asks once over a range (start, end, step; an instant question at its end), and compares the answer with the truth.
+/// Returns the request's path, too, for those who time it.
+pub fn verdict(q: &Question, system: &System, range: (f64, f64, f64)) -> Result<(String, Value), Error> {
     let path = match q.form {
         Form::Instant => query_path(&q.query, range.1),
         Form::Range => query_range_path(&q.query, range.0, range.1, range.2),
     };
-    let mut client = system.client();
-    let (errors, groups) = match client.data(&path) {
+    let (errors, groups) = match system.client().data(&path) {
         Ok(data) => errors(q, &data),
-        Err(e) => return Ok(json!({"id": q.id, "query": q.query, "error": e.to_string()})),
+        Err(e) => return Ok((path, json!({"id": q.id, "query": q.query, "error": e.to_string()}))),
     };
-    let difference =
-        if errors.is_empty() { f64::INFINITY } else { errors.iter().fold(0.0, |a, e| e.1.max(a)) };
+    // An empty answer is right where the truth is empty at every step.
+    let expected = || steps(q, range).any(|t| !(q.truth)(t).is_empty());
+    let nothing = if errors.is_empty() && expected() { f64::INFINITY } else { 0.0 };
+    let difference = errors.iter().fold(nothing, |a, e| e.1.max(a));
     let wrong_steps: Vec<Value> = errors
         .iter()
         .filter(|e| e.1 > TOLERANCE)
         .map(|e| json!([e.0 - range.1, if e.1.is_finite() { json!(e.1) } else { json!("shape") }]))
         .collect();
-    let (wall, cpu) = time(&mut client, &path, system, runs)?;
-    let p50 = wall[wall.len() / 2];
-    let cpu = (cpu - idle * wall.iter().sum::<f64>()).max(0.0) / wall.len() as f64;
-    Ok(json!({
+    let verdict = json!({
         "id": q.id, "query": q.query, "groups": groups,
-        "wall_ms_p50": p50 * 1e3, "wall_ms_max": wall[wall.len() - 1] * 1e3, "cpu_ms": cpu * 1e3,
         "largest_relative_error": if difference.is_finite() { json!(difference) } else { json!("shape") },
         "wrong_steps": wrong_steps,
         "equal": difference <= TOLERANCE,
-    }))
+    });
+    Ok((path, verdict))
+}
+
+/// The moments that a question is asked for.
+fn steps(q: &Question, (start, end, step): (f64, f64, f64)) -> impl Iterator<Item = f64> {
+    let count = match q.form {
+        Form::Instant => 0,
+        Form::Range => ((end - start) / step.max(1e-3) + 1e-6) as u64,
+    };
+    (0..=count).map(move |i| end - (count - i) as f64 * step)
 }
 
 /// Wall seconds of each run in order of length, and CPU seconds of all together.

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::error::{Context, Error};
-use crate::{clock, process};
+use crate::{clock, goals, process};
 
 /// One line of the table: a title, where the figure is in a run, how it is shown.
 struct Row {
@@ -42,6 +42,7 @@ const ROWS: &[Row] = &[
     row("raw samples compared", "/oracle/compared", 1.0, 0, false),
     row("raw samples wrong", "/oracle/wrong", 1.0, 0, false),
     row("raw samples missing", "/oracle/missing", 1.0, 0, false),
+    row("pages shown, not stored", "/oracle/lost", 1.0, 0, false),
     row("last digit differs", "/oracle/inexact", 1.0, 0, false),
     row("sender us/sample", "/scrape/sender_us_per_sample", 1.0, 4, false),
     row("sender cores", "/scrape/sender_cores", 1.0, 3, false),
@@ -65,18 +66,41 @@ const ROWS: &[Row] = &[
     row("write series found", "/write/series_found", 1.0, 0, false),
     row("write series expected", "/write/series_expected", 1.0, 0, false),
     row("write last values sum", "/write/sum_error", 1.0, 9, false),
+    row("ack p99 beside a query ms", "/write/ack_beside_ms/p99", 1.0, 2, true),
+    row("that to without", "/write/beside_ratio", 1.0, 2, false),
+    row("questions asked", "/mix/asked", 1.0, 0, false),
+    row("questions failed", "/mix/failed", 1.0, 0, false),
+    row("questions given up", "/mix/behind", 1.0, 0, false),
+    row("answers compared", "/answers/compared", 1.0, 0, false),
+    row("answers wrong", "/answers/wrong", 1.0, 0, false),
+    row("load CPU s", "/load/cpu_seconds", 1.0, 2, true),
+    row("load seconds", "/load/seconds", 1.0, 2, true),
+    row("question CPU ms", "/mix/cpu_ms_per_query", 1.0, 2, true),
+    row("question p50 ms", "/mix/ms/p50", 1.0, 2, true),
+    row("question p99 ms", "/mix/ms/p99", 1.0, 2, true),
+    row("question max ms", "/mix/ms/max", 1.0, 2, true),
+    row("panels asked", "/dashboard/asked", 1.0, 0, false),
+    row("panels failed", "/dashboard/failed", 1.0, 0, false),
+    row("panels given up", "/dashboard/behind", 1.0, 0, false),
+    row("panel CPU ms", "/dashboard/cpu_ms_per_query", 1.0, 2, true),
+    row("panel p99 ms", "/dashboard/ms/p99", 1.0, 2, true),
+    row("dashboard p95 ms", "/dashboard/whole_ms/p95", 1.0, 1, true),
+    row("label look-up p50 ms", "/labels/ms/p50", 1.0, 2, true),
+    row("label look-up p99 ms", "/labels/ms/p99", 1.0, 2, true),
     row("write sender us/sample", "/write/sender_us_per_sample", 1.0, 4, false),
 ];
 
 /// Wraps runs into a report: what, when, where.
 pub fn wrap(command: &[String], runs: Vec<Value>) -> Value {
-    json!({
+    let mut report = json!({
         "tool": concat!("systole-loadgen ", env!("CARGO_PKG_VERSION")),
         "command": command.join(" "),
         "unix_seconds": clock::unix_us() / 1_000_000,
         "machine": process::machine(),
         "runs": runs,
-    })
+    });
+    report["goals"] = json!(goals::verdicts(&report));
+    report
 }
 
 /// Systems of one workload, in order of appearance.
@@ -104,6 +128,32 @@ pub fn workloads(report: &Value) -> Vec<String> {
         }
     }
     all
+}
+
+/// All systems of a report, in order of appearance.
+pub fn tables_systems(report: &Value) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in runs(report).filter_map(|r| r["system"].as_str()).filter(|n| *n != "none") {
+        if !names.iter().any(|n| n == name) {
+            names.push(name.to_string());
+        }
+    }
+    names
+}
+
+/// The goals as lines: what, ours, beside Prometheus, beside VictoriaMetrics, on this machine.
+pub fn goal_lines(report: &Value) -> Vec<[String; 5]> {
+    let line = |g: &Value| {
+        let text = |field: &str| g[field].as_str().unwrap_or("").to_string();
+        let ours = g["ours"].as_f64().map_or("-".into(), |v| format!("{v:.3} {}", text("unit")));
+        [text("goal"), ours, text("prometheus"), text("victoriametrics"), text("here")]
+    };
+    report["goals"].as_array().into_iter().flatten().map(line).collect()
+}
+
+/// Whether goals are judged: of the whole set only, as the sizes of a smaller one are not those that goals speak of.
+pub fn judges_goals(report: &Value) -> bool {
+    runs(report).any(|r| r["workload"] == "W2")
 }
 
 /// The median over rounds of a figure.
@@ -169,7 +219,7 @@ fn query_table(report: &Value, workload: &str, names: &[String], columns: Vec<St
         }
         let verdict = |n: &String| match of(n).map(|r| &r["queries"][i]) {
             Some(q) if q["equal"] == true => {
-                format!("true, {:.2} %", q["largest_relative_error"].as_f64().unwrap_or(0.0) * 100.0)
+                format!("true, {:.0e}", q["largest_relative_error"].as_f64().unwrap_or(0.0))
             }
             Some(q) if q["error"].is_string() => "FAILED".into(),
             Some(q) => format!("WRONG ({})", q["largest_relative_error"]),
@@ -198,6 +248,14 @@ pub fn text(report: &Value) -> String {
             out.push('\n');
         }
     }
+    if judges_goals(report) {
+        let titles =
+            ["goal", "ours", "beside Prometheus", "beside VictoriaMetrics", "here"].map(String::from);
+        out.push('\n');
+        for [goal, ours, prometheus, victoria, here] in std::iter::once(titles).chain(goal_lines(report)) {
+            let _ = writeln!(out, "{goal:<44} {ours:>18} {prometheus:>18} {victoria:>22} {here:>18}");
+        }
+    }
     for complaint in complaints(report) {
         let _ = writeln!(out, "NOT EQUAL: {complaint}");
     }
@@ -221,6 +279,10 @@ pub fn complaints(report: &Value) -> Vec<String> {
         for q in run["queries"].as_array().into_iter().flatten().filter(|q| q["equal"] != true) {
             let why = q["error"].as_str().unwrap_or("not the truth");
             all.push(format!("{who}: {}: {why}", q["id"].as_str().unwrap_or("")));
+        }
+        for (what, at) in [("dashboard", "/dashboard/wrong"), ("labels", "/labels/wrong")] {
+            let wrong = run.pointer(at).and_then(Value::as_array).into_iter().flatten();
+            all.extend(wrong.filter_map(Value::as_str).map(|w| format!("{who}: {what}: {w}")));
         }
         for c in run["complaints"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             all.push(format!("{who}: {c}"));

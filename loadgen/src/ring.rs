@@ -110,6 +110,12 @@ pub fn terminate(pid: u32) {
     let _ = unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
 }
 
+/// Ends a process we started, at once.
+pub fn kill(pid: u32) {
+    // SAFETY: as above.
+    let _ = unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
+}
+
 /// Makes a child end with the thread that spawns it, so that a killed run leaves no server behind.
 pub fn die_with_parent(command: &mut Command) -> &mut Command {
     // SAFETY: between fork and exec only one async-signal-safe system call is made, and nothing is allocated.

@@ -15,11 +15,13 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::error::Error;
 use crate::shape::Shape;
-use crate::system::{Sampler, Spec, System, version};
+use crate::shape::format::Format;
+use crate::system::{Kind, Sampler, Spec, System};
 use crate::targets::{Options, Served, Targets};
-use crate::{oracle, query, restart};
+use crate::{dashboard, oracle, query, restart, stored, suite};
 
 pub struct Plan {
+    pub workload: &'static str,
     pub shape: Arc<Shape>,
     pub options: Options,
     /// Shortest warm-up, beyond two scrapes of every target.
@@ -27,11 +29,15 @@ pub struct Plan {
     pub window: Duration,
     pub rounds: u32,
     pub queries: bool,
-    pub query_runs: u32,
+    pub asking: query::Asking,
+    /// Q3 and Q4 afterwards, over the node shape.
+    pub dashboard: Option<dashboard::Plan>,
     pub restart: bool,
     pub folder: PathBuf,
 }
 
+/// Longest wait for the last scrapes to be visible.
+const VISIBLE_MAX: Duration = Duration::from_secs(10);
 /// Targets that share a rack label.
 pub const RACK_TARGETS: usize = 20;
 
@@ -40,10 +46,14 @@ pub fn rack(target_idx: usize) -> String {
 }
 
 /// The scrape configuration for all targets, by rack.
-pub fn config(targets: &Targets) -> String {
+pub fn config(targets: &Targets, kind: Kind) -> String {
     let interval = duration_text(targets.options.interval);
     let timeout = duration_text(targets.options.interval.min(Duration::from_secs(10)));
     let mut out = format!("global:\n  scrape_interval: {interval}\n  scrape_timeout: {timeout}\n");
+    // Others have no such key, or do not read this form.
+    if kind == Kind::Prometheus && targets.options.format == Format::Protobuf {
+        out.push_str("  scrape_protocols: [PrometheusProto, PrometheusText0.0.4]\n");
+    }
     out.push_str("scrape_configs:\n- job_name: load\n  static_configs:\n");
     for first in (0..targets.options.targets).step_by(RACK_TARGETS) {
         let last = (first + RACK_TARGETS).min(targets.options.targets);
@@ -63,45 +73,44 @@ fn duration_text(d: Duration) -> String {
 }
 
 /// All systems in turn, `rounds` times over.
-pub fn run(plan: &Plan, specs: &[Spec]) -> Result<Vec<Value>, Error> {
-    let mut runs = Vec::new();
-    for round in 1..=plan.rounds {
-        for spec in specs {
-            eprintln!("S1 round {round}/{}: {}", plan.rounds, spec.name);
-            let mut run = run_one(plan, spec)?;
-            run["round"] = json!(round);
-            runs.push(run);
-        }
-    }
-    Ok(runs)
+pub fn run(plan: &Plan, specs: &[Spec]) -> Vec<Value> {
+    suite::each(plan.workload, plan.rounds, specs, |spec| run_one(plan, spec))
 }
 
 fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
     let targets = Targets::start(plan.shape.clone(), plan.options)?;
-    let mut system = System::start(spec, &plan.folder.join(&spec.name), &config(&targets))?;
+    let mut system = System::start(spec, &plan.folder.join(&spec.name), &config(&targets, spec.kind))?;
     let mut sampler = Sampler::start();
     warm_up(plan, &targets, &mut system, &mut sampler)?;
     let first = system.usage()?;
     let mut run = json!({
-        "workload": "S1", "system": spec.name, "version": version(spec), "flags": spec.flags,
+        "shape": plan.shape.name(),
         "ready_seconds": system.ready_after.as_secs_f64(),
         "first_cpu_seconds": first.cpu.as_secs_f64(),
     });
     let window = Window::measure(plan, &targets, &mut system, &mut sampler)?;
     run["scrape"] = window.to_json(&targets, &mut system)?;
-    // What was scraped last may be a moment from being visible: VictoriaMetrics shows rows after two seconds, and
-    // later on a busy machine.
-    clock::sleep(Duration::from_secs(5));
+    wait_visible(&targets, &system, window.end_us);
     run["up"] = up_counts(&targets, &system, &window)?;
-    run["oracle"] = oracle::check_raw(&targets, &system, window.end_us)?;
-    if plan.queries {
+    let stored = stored::read(&targets, &system, window.end_us)?;
+    run["oracle"] = oracle::check_raw(&targets, &system, window.end_us, stored.as_ref())?;
+    if let (true, Some(stored)) = (plan.queries, &stored) {
         let idle = system.reload(&config_idle(&targets)).is_ok();
-        run["queries"] =
-            query::run(&targets, &mut system, (window.begin.at_us, window.end_us), plan.query_runs)?;
+        run["queries"] = query::run(
+            &targets,
+            &mut system,
+            (window.begin.at_us, window.end_us),
+            plan.asking,
+            &stored.by_target,
+        )?;
         run["queries_while_scraping"] = json!(!idle);
         if idle {
-            system.reload(&config(&targets))?;
+            system.reload(&config(&targets, spec.kind))?;
         }
+    }
+    if let (Some(plan), Some(_)) = (&plan.dashboard, plan.shape.node()) {
+        run["dashboard"] = dashboard::run(plan, &targets, &mut system, window.end_us as f64 / 1e6)?;
+        run["labels"] = dashboard::labels(&targets, &mut system, plan.window)?;
     }
     if plan.restart {
         run["restart"] = restart::run(&targets, &mut system)?;
@@ -212,7 +221,7 @@ impl Window {
         let samples = (b.samples - a.samples) as f64;
         let cpu = (b.cpu - a.cpu).as_secs_f64();
         let sender = (b.sender_cpu - a.sender_cpu).as_secs_f64();
-        let series = targets.shape.samples_mean() * targets.options.targets as f64;
+        let series = targets.shape.series(targets.options.targets);
         Ok(json!({
             "seconds": seconds,
             "series": series,
@@ -230,6 +239,8 @@ impl Window {
             "scrapes_expected": self.expected,
             "scrapes_missed": self.missed,
             "scrapes_aborted": targets.log().aborted,
+            "scrapes_down": targets.log().downs,
+            "scrapes_formatted": targets.log().formatted,
             "sender_cores": sender / seconds,
             "sender_us_per_sample": sender * 1e6 / samples.max(1.0),
         }))
@@ -266,6 +277,28 @@ fn missed(served: &VecDeque<Served>, from: i64, to: i64, step: i64) -> u64 {
     total + lost(to - last)
 }
 
+/// What was scraped last may be a moment from being visible: VictoriaMetrics shows rows after two seconds, and later
+/// on a busy machine. Waits until every target's scrape of the window's last interval is there, but not for ever.
+fn wait_visible(targets: &Targets, system: &System, end_us: i64) {
+    let end = end_us as f64 / 1e6;
+    // Aligned times may lie a tenth of an interval before the request.
+    let newest = end - 1.2 * targets.options.interval.as_secs_f64();
+    let query = format!("count(timestamp(up) > {newest:.3})");
+    let begin = clock::now();
+    while begin.elapsed() < VISIBLE_MAX {
+        let data = system.client().query(&query, end);
+        let count = data.ok().and_then(|d| d["result"][0]["value"][1].as_str()?.parse::<f64>().ok());
+        if count == Some(targets.options.targets as f64) {
+            break;
+        }
+        clock::sleep(Duration::from_millis(100));
+    }
+    // What shares the last scrape with `up` may come a moment after it; VictoriaMetrics shows the rows of one moment
+    // in several turns, two seconds apart.
+    let settle = if system.spec.kind == Kind::VictoriaMetrics { 5000 } else { 500 };
+    clock::sleep(Duration::from_millis(settle));
+}
+
 /// What the system itself says it scraped in the window, by its `up` series.
 fn up_counts(targets: &Targets, system: &System, window: &Window) -> Result<Value, Error> {
     let seconds = ((window.end_us - window.begin.at_us) as f64 / 1e6).round().max(1.0);
@@ -288,7 +321,8 @@ mod tests {
     use super::*;
 
     fn check(at: &[i64], expect: u64) {
-        let served: VecDeque<Served> = at.iter().map(|&at_us| Served { at_us, version: 0 }).collect();
+        let served: VecDeque<Served> =
+            at.iter().map(|&at_us| Served { at_us, version: 0, down: false }).collect();
         assert_eq!(missed(&served, 1000, 2000, 100), expect, "{at:?}");
     }
 

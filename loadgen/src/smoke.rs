@@ -11,24 +11,30 @@ use crate::shape::Shape;
 use crate::shape::node::Node;
 use crate::system::Spec;
 use crate::targets::Options;
-use crate::{scrape, write};
+use crate::write::request::Protocol;
+use crate::{query, scrape, write};
 
 /// How small.
 pub struct Scale {
     pub targets: usize,
     pub lines: usize,
     pub interval: Duration,
+    pub warmup: Duration,
+    /// How long a system is watched without questions, to know what it uses by itself.
+    pub idle: Duration,
     pub window: Duration,
     pub write_series: u64,
     pub write_window: Duration,
 }
 
-/// What `bench-smoke` runs: 100 000 series each second, and 100 000 written as fast as they go.
+/// What `bench-smoke` runs: 50 000 series every other second, which leaves the slowest room on a busy machine, and 100 000 written as fast as they go.
 pub const SMOKE: Scale = Scale {
-    targets: 100,
+    targets: 50,
     lines: 1000,
-    interval: Duration::from_secs(1),
-    window: Duration::from_secs(20),
+    interval: Duration::from_secs(2),
+    warmup: Duration::from_secs(6),
+    idle: Duration::from_secs(1),
+    window: Duration::from_secs(16),
     write_series: 100_000,
     write_window: Duration::from_secs(5),
 };
@@ -38,6 +44,9 @@ pub const TINY: Scale = Scale {
     targets: 5,
     lines: 100,
     interval: Duration::from_secs(1),
+    // VictoriaMetrics loses the last five seconds with a kill: something must be left to find.
+    warmup: Duration::from_secs(5),
+    idle: Duration::from_millis(100),
     window: Duration::from_secs(4),
     write_series: 400,
     write_window: Duration::from_secs(1),
@@ -46,13 +55,15 @@ pub const TINY: Scale = Scale {
 pub fn run(scale: &Scale, specs: &[Spec], folder: PathBuf) -> Result<Vec<Value>, Error> {
     let shape = Node::new(1, scale.lines, scale.interval.as_secs_f64());
     let scraped = scrape::Plan {
+        workload: "S1",
         shape: Arc::new(Shape::Node(shape)),
-        options: Options { targets: scale.targets, interval: scale.interval, gzip: false },
-        warmup: Duration::from_secs(5),
+        options: Options::plain(scale.targets, scale.interval),
+        warmup: scale.warmup,
         window: scale.window,
         rounds: 1,
         queries: true,
-        query_runs: 3,
+        asking: query::Asking { runs: 3, idle: scale.idle },
+        dashboard: None,
         restart: true,
         folder: folder.clone(),
     };
@@ -61,13 +72,16 @@ pub fn run(scale: &Scale, specs: &[Spec], folder: PathBuf) -> Result<Vec<Value>,
         connections: 2,
         batch: scale.write_series.min(2000) / 2,
         rate: None,
+        protocol: Protocol::V1,
         fresh: false,
+        late: 0.0,
+        beside: None,
         window: scale.write_window,
         rounds: 1,
         seed: 1,
         folder,
     };
-    let mut runs = scrape::run(&scraped, specs)?;
+    let mut runs = scrape::run(&scraped, specs);
     runs.extend(write::run(&written, specs)?);
     Ok(runs)
 }

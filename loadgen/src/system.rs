@@ -8,11 +8,15 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::clock;
 use crate::error::{Context, Error};
+use crate::write::request::Protocol;
 use crate::{process, ring};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,8 +34,14 @@ pub struct Spec {
     pub name: String,
     pub binary: PathBuf,
     pub flags: Vec<String>,
+    /// A system that grows past this is ended, so that the machine goes on.
+    pub memory_bytes_max: u64,
 }
 
+/// Of a machine with 24 GiB: room is left for the generator and for others' work.
+pub const MEMORY_BYTES_MAX: u64 = 18 << 30;
+/// How often the memory is looked at: at 1 GB/s of growth, the worst seen, the bound is missed by little.
+const WATCH_EVERY: Duration = Duration::from_millis(200);
 /// Longest wait for a system to come up, or to end when asked to.
 const READY_MAX: Duration = Duration::from_secs(180);
 const STOP_MAX: Duration = Duration::from_secs(60);
@@ -45,6 +55,8 @@ pub fn parse_specs(text: &str) -> Result<Vec<Spec>, Error> {
         let (name, rest) = part.trim().split_once('=').unwrap_or((part.trim(), ""));
         let mut words = rest.split_ascii_whitespace().map(str::to_string);
         let path = words.next().map(PathBuf::from);
+        // `prometheus?`: left out, with a word, where it is not at hand.
+        let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
         let (kind, program) = match name {
             "prometheus" => (Kind::Prometheus, "prometheus"),
             "victoriametrics" | "vm" => (Kind::VictoriaMetrics, "victoria-metrics"),
@@ -59,10 +71,17 @@ pub fn parse_specs(text: &str) -> Result<Vec<Spec>, Error> {
                     hint: format!("{} is no file", p.display()),
                 });
             }
-            None => find_binary(program).ok_or_else(|| Error::NoBinary {
-                name: name.into(),
-                hint: "`systole-loadgen peers` fetches the peers; ours is named by ours=PATH".into(),
-            })?,
+            None => match find_binary(program) {
+                Some(binary) => binary,
+                None if optional => {
+                    eprintln!("{name} is left out: no binary found");
+                    continue;
+                }
+                None => {
+                    let hint = "`systole-loadgen peers` fetches the peers; ours is named by ours=PATH";
+                    return Err(Error::NoBinary { name: name.into(), hint: hint.into() });
+                }
+            },
         };
         // Systems run in a folder of their own, where a relative path would mean another file.
         let binary = binary.canonicalize().unwrap_or(binary);
@@ -70,7 +89,8 @@ pub fn parse_specs(text: &str) -> Result<Vec<Spec>, Error> {
         if specs.iter().any(|s| s.name == name) {
             return Err(Error::Usage(format!("{name} is named twice: call the second ours-b, for instance")));
         }
-        specs.push(Spec { kind, name: name.into(), binary, flags: words.collect() });
+        let flags = words.collect();
+        specs.push(Spec { kind, name: name.into(), binary, flags, memory_bytes_max: MEMORY_BYTES_MAX });
     }
     if specs.is_empty() { Err(Error::Usage("no system named".into())) } else { Ok(specs) }
 }
@@ -86,9 +106,10 @@ pub fn peers_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers")
 }
 
-/// Looks in the peers' folder, beside this binary, then on PATH.
+/// Looks in the peers' folder, beside this binary (a test's is a folder deeper), then on PATH.
 fn find_binary(program: &str) -> Option<PathBuf> {
-    let beside = std::env::current_exe().ok().and_then(|e| Some(e.parent()?.to_path_buf()));
+    let own = std::env::current_exe().unwrap_or_default();
+    let beside = own.ancestors().skip(1).take(2).map(Path::to_path_buf);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(peers_folder()).chain(beside).chain(std::env::split_paths(&path));
     folders.map(|f| f.join(program)).find(|p| p.is_file())
@@ -120,6 +141,7 @@ pub struct System {
     pub ready_after: Duration,
     child: Option<Child>,
     starts: u32,
+    watch: Option<Watch>,
 }
 
 impl System {
@@ -135,6 +157,7 @@ impl System {
             ready_after: Duration::ZERO,
             child: None,
             starts: 0,
+            watch: None,
         };
         system.spawn()?;
         system.wait_ready()?;
@@ -150,7 +173,9 @@ impl System {
         command.args(self.arguments()).args(&self.spec.flags);
         command.current_dir(&self.folder).stdin(Stdio::null()).stdout(log).stderr(copy);
         let child = ring::die_with_parent(&mut command).spawn();
-        self.child = Some(child.context(|| self.spec.binary.display().to_string())?);
+        let child = child.context(|| self.spec.binary.display().to_string())?;
+        self.watch = Some(Watch::start(child.id(), self.spec.memory_bytes_max)?);
+        self.child = Some(child);
         Ok(())
     }
 
@@ -173,6 +198,7 @@ impl System {
                 "--storage.tsdb.path=data",
                 "--storage.tsdb.retention.time=1d",
                 "--web.enable-remote-write-receiver",
+                "--web.enable-otlp-receiver",
                 "--web.enable-lifecycle",
                 "--log.level=warn",
             ],
@@ -187,13 +213,24 @@ impl System {
         flags.iter().filter(is_known).map(|f| f.to_string()).chain([listen]).collect()
     }
 
-    /// The help text of a build of ours, which may not have grown every flag of Prometheus; peers have theirs all.
+    /// The help text of a program whose builds differ in their flags: one of ours may not have grown every flag of
+    /// Prometheus, and Debian's Prometheus is built without OTLP.
     fn known_flags(&self) -> Option<String> {
-        if self.spec.kind != Kind::Ours {
+        if self.spec.kind == Kind::VictoriaMetrics {
             return None;
         }
         let output = Command::new(&self.spec.binary).arg("--help").output().ok()?;
-        Some(String::from_utf8_lossy(&output.stdout).into())
+        let text = [output.stdout, output.stderr].concat();
+        Some(String::from_utf8_lossy(&text).into())
+    }
+
+    /// Where a protocol's requests go.
+    pub fn write_path(&self, protocol: Protocol) -> &'static str {
+        match (protocol, self.spec.kind) {
+            (Protocol::V1 | Protocol::V2, _) => "/api/v1/write",
+            (Protocol::Otlp, Kind::VictoriaMetrics) => "/opentelemetry/v1/metrics",
+            (Protocol::Otlp, _) => "/api/v1/otlp/v1/metrics",
+        }
     }
 
     fn ready_path(&self) -> &'static str {
@@ -243,6 +280,10 @@ impl System {
     fn check_alive(&mut self) -> Result<(), Error> {
         match self.child.as_mut().map(Child::try_wait) {
             Some(Ok(None)) => Ok(()),
+            Some(Ok(Some(_))) if self.watch.as_ref().is_some_and(Watch::has_ended_it) => {
+                let gib = self.spec.memory_bytes_max >> 30;
+                Err(self.failure(format!("was ended: it grew past {gib} GiB")))
+            }
             Some(Ok(Some(status))) => Err(self.failure(format!("ended by itself ({status})"))),
             _ => Err(self.failure("is not running".into())),
         }
@@ -271,6 +312,7 @@ impl System {
 
     /// SIGKILL, as a power cut would have it for the process.
     pub fn kill(&mut self) {
+        self.watch = None;
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -280,6 +322,7 @@ impl System {
     /// Asks the process to end and waits for it; returns how long it took.
     pub fn stop(&mut self) -> Duration {
         let begin = clock::now();
+        self.watch = None;
         if let Some(mut child) = self.child.take() {
             ring::terminate(child.id());
             while matches!(child.try_wait(), Ok(None)) {
@@ -303,6 +346,52 @@ impl Drop for System {
 fn free_address() -> Result<SocketAddr, Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(|| "finding a free port".into())?;
     listener.local_addr().context(|| "finding a free port".into())
+}
+
+/// Looks at a child's memory from a thread of its own, and ends the child where it grows past a bound.
+struct Watch {
+    /// Cleared before the child is waited for: after that its number may belong to another.
+    pid: Arc<Mutex<Option<u32>>>,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    fn start(pid: u32, memory_bytes_max: u64) -> Result<Watch, Error> {
+        let (shared, ended) = (Arc::new(Mutex::new(Some(pid))), Arc::new(AtomicBool::new(false)));
+        let (theirs, flag) = (shared.clone(), ended.clone());
+        let look = move || {
+            loop {
+                {
+                    let held = theirs.lock().unwrap_or_else(PoisonError::into_inner);
+                    let Some(pid) = *held else { return };
+                    if process::usage(pid).is_some_and(|u| u.rss_bytes > memory_bytes_max) {
+                        flag.store(true, Ordering::Release);
+                        ring::kill(pid);
+                        return;
+                    }
+                }
+                std::thread::park_timeout(WATCH_EVERY);
+            }
+        };
+        let thread = std::thread::Builder::new().name("watch".into()).spawn(look);
+        let thread = Some(thread.context(|| "thread".to_string())?);
+        Ok(Watch { pid: shared, ended, thread })
+    }
+
+    fn has_ended_it(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        *self.pid.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Reads a process tree once a second while something goes on, for the plots.
@@ -343,5 +432,18 @@ mod tests {
         for wrong in ["", "influx", "ours=/nowhere/at/all", &format!("ours={0},ours={0}", exe.display())] {
             assert!(parse_specs(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_child_that_grows_past_its_bound_is_ended_and_no_other() -> Result<(), Box<dyn std::error::Error>> {
+        let mut small = Command::new("sleep").arg("30").spawn()?;
+        let mut large = Command::new("sleep").arg("30").spawn()?;
+        let (a, b) = (Watch::start(small.id(), 1 << 40)?, Watch::start(large.id(), 1)?);
+        assert!(!large.wait()?.success() && b.has_ended_it());
+        assert!(small.try_wait()?.is_none() && !a.has_ended_it());
+        drop(a);
+        small.kill()?;
+        small.wait()?;
+        Ok(())
     }
 }

@@ -7,18 +7,20 @@
 //! An address per target, and not a path, because it is what a fleet looks like: every scraper then keeps a
 //! connection per target, as it does in life.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::error::{Context, Error};
 use crate::ring::{self, Interest, Poller};
-use crate::shape::{Bodies, Body, Shape, compress};
+use crate::shape::format::Format;
+use crate::shape::{Bodies, Body, Shape, compress, mix};
 
 /// 127.1.0.1 onward, 250 hosts a block of the last byte and 250 blocks of the third: two second bytes hold 125 000.
 pub const TARGETS_MAX: usize = 100_000;
@@ -36,6 +38,8 @@ pub struct Served {
     /// When the request had arrived, unix microseconds.
     pub at_us: i64,
     pub version: u64,
+    /// The target was down and said so: no page was shown.
+    pub down: bool,
 }
 
 /// What the targets have answered.
@@ -47,6 +51,10 @@ pub struct Log {
     pub bytes: u64,
     /// Pages whose sending was cut off by the scraper.
     pub aborted: u64,
+    /// Answers of targets that were down.
+    pub downs: u64,
+    /// Pages in the form that the options name; others were not asked for in it.
+    pub formatted: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +62,27 @@ pub struct Options {
     pub targets: usize,
     pub interval: Duration,
     pub gzip: bool,
+    /// The form of pages where the scraper asks for it; text otherwise.
+    pub format: Format,
+    /// Share of the time that a target is down, in 65536ths.
+    pub down: u32,
+    /// Longest delay of an answer; each is drawn anew.
+    pub jitter: Duration,
+}
+
+impl Options {
+    /// Targets that answer at once, always, in plain text.
+    pub fn plain(targets: usize, interval: Duration) -> Options {
+        Options { targets, interval, gzip: false, format: Format::Text, down: 0, jitter: Duration::ZERO }
+    }
+}
+
+/// Scrapes that a target stays down for.
+const DOWN_VERSIONS: u64 = 4;
+
+/// Whether a target is down at a version.
+fn is_down(options: &Options, target_idx: usize, version: u64) -> bool {
+    (mix(0xd0, target_idx as u64, version / DOWN_VERSIONS) & 0xffff) < u64::from(options.down)
 }
 
 /// The running server.
@@ -101,7 +130,10 @@ impl Targets {
             shape: shape.clone(),
             options,
             epoch_us,
-            bodies: Bodies::new(&shape, options.gzip),
+            bodies: Bodies::new(&shape, options.format, options.gzip),
+            texts: (options.format != Format::Text).then(|| Bodies::new(&shape, Format::Text, options.gzip)),
+            held: BinaryHeap::new(),
+            serial: 0,
             tick: 0,
             poller: Poller::new().context(|| "epoll".to_string())?,
             listeners,
@@ -175,6 +207,11 @@ struct Connection {
     target_idx: usize,
     request: Vec<u8>,
     answer: Option<Answer>,
+    /// The answer is there and waits for its time.
+    held: bool,
+    /// The poller watches for room to write.
+    writing: bool,
+    serial: u64,
 }
 
 /// A response on its way out: a small head of its own, and a body shared with others.
@@ -185,6 +222,7 @@ struct Answer {
     sent: usize,
     served: Served,
     samples: usize,
+    formatted: bool,
 }
 
 impl Answer {
@@ -223,6 +261,11 @@ struct Server {
     options: Options,
     epoch_us: i64,
     bodies: Bodies,
+    /// The same in text, for scrapers that do not ask for the other form.
+    texts: Option<Bodies>,
+    /// Answers that wait for their time: when, which connection, and its serial number.
+    held: BinaryHeap<Reverse<(Instant, usize, u64)>>,
+    serial: u64,
     tick: u64,
     poller: Poller,
     listeners: Vec<TcpListener>,
@@ -247,7 +290,7 @@ impl Server {
         let mut ready = Vec::new();
         while !stop.load(Ordering::Relaxed) {
             ready.clear();
-            if let Err(e) = self.poller.wait(IDLE, &mut ready) {
+            if let Err(e) = self.poller.wait(self.patience(), &mut ready) {
                 eprintln!("targets: epoll: {e}");
                 return;
             }
@@ -256,10 +299,31 @@ impl Server {
                 if token >= LISTENER {
                     self.accept((token - LISTENER) as usize);
                 } else {
-                    self.serve(token as usize);
+                    self.serve(token as usize, false);
                 }
             }
+            self.release();
             cpu_ns.store(ring::thread_cpu().as_nanos() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// How long to sleep: until the next answer is due at most.
+    fn patience(&self) -> Duration {
+        let due = self.held.peek().map(|Reverse((due, ..))| due.saturating_duration_since(clock::now()));
+        // Rounded up to what the kernel's wait can tell apart, or it would spin for the last millisecond.
+        due.map_or(IDLE, |d| IDLE.min(d + Duration::from_millis(1)))
+    }
+
+    /// Sends the answers whose time has come.
+    fn release(&mut self) {
+        while let Some(Reverse((due, slot, serial))) = self.held.peek().copied() {
+            if due > clock::now() {
+                return;
+            }
+            self.held.pop();
+            if self.connections[slot].as_ref().is_some_and(|c| c.serial == serial) {
+                self.serve(slot, true);
+            }
         }
     }
 
@@ -270,6 +334,9 @@ impl Server {
         if tick != self.tick {
             self.tick = tick;
             self.bodies.advance(&self.shape, tick);
+            if let Some(texts) = &mut self.texts {
+                texts.advance(&self.shape, tick);
+            }
         }
     }
 
@@ -283,18 +350,26 @@ impl Server {
                 self.connections.len() - 1
             });
             if self.poller.add(&stream, slot as u64, Interest::Read).is_ok() {
-                self.connections[slot] =
-                    Some(Connection { stream, target_idx, request: Vec::new(), answer: None });
+                self.serial += 1;
+                self.connections[slot] = Some(Connection {
+                    stream,
+                    target_idx,
+                    request: Vec::new(),
+                    answer: None,
+                    held: false,
+                    writing: false,
+                    serial: self.serial,
+                });
             } else {
                 self.free.push(slot);
             }
         }
     }
 
-    fn serve(&mut self, slot: usize) {
+    fn serve(&mut self, slot: usize, released: bool) {
         // An event for a connection closed earlier in this very turn.
         let Some(mut connection) = self.connections.get_mut(slot).and_then(Option::take) else { return };
-        if matches!(self.turn(&mut connection, slot), Ok(true)) {
+        if matches!(self.turn(&mut connection, slot, released), Ok(true)) {
             self.connections[slot] = Some(connection);
         } else {
             if connection.answer.is_some() {
@@ -305,17 +380,30 @@ impl Server {
     }
 
     /// One turn of a connection; false when it is over.
-    fn turn(&mut self, connection: &mut Connection, slot: usize) -> io::Result<bool> {
-        let was_sending = connection.answer.is_some();
-        if !was_sending {
+    fn turn(&mut self, connection: &mut Connection, slot: usize, released: bool) -> io::Result<bool> {
+        if connection.held && !released {
+            return read_request(connection);
+        }
+        if connection.answer.is_none() {
             if !read_request(connection)? {
                 return Ok(false);
             }
             let Some(end) = find_end(&connection.request) else {
                 return Ok(connection.request.len() < REQUEST_BYTES_MAX);
             };
-            connection.answer = Some(self.answer(connection.target_idx, &connection.request[..end]));
+            let answer = self.answer(connection.target_idx, &connection.request[..end]);
             connection.request.drain(..end);
+            if !self.options.jitter.is_zero() {
+                connection.held = true;
+                let draw = mix(0x71, connection.target_idx as u64, answer.served.version) & 0xffff;
+                let due = clock::now() + self.options.jitter.mul_f64(draw as f64 / 65536.0);
+                self.held.push(Reverse((due, slot, connection.serial)));
+            }
+            connection.answer = Some(answer);
+        }
+        connection.held &= !released;
+        if connection.held {
+            return Ok(true);
         }
         let Some(answer) = &mut connection.answer else { return Ok(true) };
         let done = answer.send(&mut connection.stream)?;
@@ -323,7 +411,8 @@ impl Server {
             self.note(connection.target_idx, answer);
             connection.answer = None;
         }
-        if done == was_sending {
+        if done == connection.writing {
+            connection.writing = !done;
             let interest = if done { Interest::Read } else { Interest::Write };
             self.poller.change(&connection.stream, slot as u64, interest)?;
         }
@@ -332,15 +421,30 @@ impl Server {
 
     fn answer(&self, target_idx: usize, request: &[u8]) -> Answer {
         let version = self.tick + self.shape.phase(target_idx, self.options.targets);
-        let served = Served { at_us: clock::unix_us(), version };
-        let body = self.bodies.body(version).cloned();
-        let (Some(body), true) = (body, request.starts_with(b"GET ")) else {
-            let head = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec();
-            return Answer { head, body: None, gzip: false, sent: 0, served, samples: 0 };
+        let down = is_down(&self.options, target_idx, version);
+        let served = Served { at_us: clock::unix_us(), version, down };
+        let formatted = self.options.format.asked_for(&header(request, b"accept:"));
+        let (format, bodies) = match &self.texts {
+            Some(texts) if !formatted => (Format::Text, texts),
+            _ => (self.options.format, &self.bodies),
         };
-        let gzip = body.gzip.is_some() && accepts_gzip(request);
+        let body = bodies.body(version).cloned();
+        let refuse = |status: &str| {
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes();
+            Answer { head, body: None, gzip: false, sent: 0, served, samples: 0, formatted }
+        };
+        let (Some(body), true) = (body, request.starts_with(b"GET ")) else {
+            return refuse("400 Bad Request");
+        };
+        if down {
+            return refuse("503 Service Unavailable");
+        }
+        let gzip = body.gzip.is_some() && header(request, b"accept-encoding:").contains("gzip");
         let mut lines = Vec::with_capacity(2048);
         self.shape.write_head(target_idx, version, &mut lines);
+        if format != Format::Text {
+            lines = format.convert(&lines);
+        }
         // A gzip stream may have several members: the head is one, the shared body another.
         if gzip && !lines.is_empty() {
             lines = compress(&lines);
@@ -348,21 +452,24 @@ impl Server {
         let body_len = if gzip { body.gzip.as_ref().map_or(0, Vec::len) } else { body.plain.len() };
         let encoding = if gzip { "Content-Encoding: gzip\r\n" } else { "" };
         let mut head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n{encoding}Content-Length: {}\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Type: {}\r\n{encoding}Content-Length: {}\r\n\r\n",
+            format.content_type(),
             lines.len() + body_len
         )
         .into_bytes();
         head.extend_from_slice(&lines);
-        let samples = body.samples + self.shape.head_samples();
-        Answer { head, body: Some(body), gzip, sent: 0, served, samples }
+        let samples = body.samples + self.shape.head_samples(target_idx, version);
+        Answer { head, body: Some(body), gzip, sent: 0, served, samples, formatted }
     }
 
     fn note(&self, target_idx: usize, answer: &Answer) {
-        if answer.body.is_none() {
+        if answer.body.is_none() && !answer.served.down {
             return;
         }
         let mut log = lock(&self.log);
         log.requests += 1;
+        log.downs += u64::from(answer.served.down);
+        log.formatted += u64::from(answer.formatted && !answer.served.down);
         log.samples += answer.samples as u64;
         log.bytes += answer.sent as u64;
         let of_target = &mut log.by_target[target_idx];
@@ -391,12 +498,13 @@ fn find_end(request: &[u8]) -> Option<usize> {
     request.windows(4).position(|w| w == b"\r\n\r\n").map(|at| at + 4)
 }
 
-fn accepts_gzip(request: &[u8]) -> bool {
-    request.split(|&b| b == b'\n').any(|line| {
-        line.len() > 16
-            && line[..16].eq_ignore_ascii_case(b"accept-encoding:")
-            && line[16..].windows(4).any(|w| w.eq_ignore_ascii_case(b"gzip"))
-    })
+/// The value of a header whose name is given in lower case with its colon; in lower case, empty without it.
+fn header(request: &[u8], name: &[u8]) -> String {
+    let of = |line: &[u8]| {
+        let (have, value) = line.split_at_checked(name.len())?;
+        have.eq_ignore_ascii_case(name).then(|| String::from_utf8_lossy(value).to_ascii_lowercase())
+    };
+    request.split(|&b| b == b'\n').find_map(of).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -406,7 +514,7 @@ mod tests {
 
     fn start(targets: usize, gzip: bool) -> Result<Targets, Error> {
         let shape = Arc::new(Shape::Node(Node::new(1, 1000, 15.0)));
-        Targets::start(shape, Options { targets, interval: Duration::from_secs(15), gzip })
+        Targets::start(shape, Options { gzip, ..Options::plain(targets, Duration::from_secs(15)) })
     }
 
     fn fetch(stream: &mut TcpStream, headers: &str) -> io::Result<(String, Vec<u8>)> {
@@ -432,6 +540,15 @@ mod tests {
         }
     }
 
+    /// The log once so many answers have left: the last is noted a moment after it was read here.
+    fn log_of(targets: &Targets, requests: u64) -> MutexGuard<'_, Log> {
+        let begin = clock::now();
+        while targets.log().requests < requests && begin.elapsed() < Duration::from_secs(10) {
+            clock::sleep(Duration::from_millis(1));
+        }
+        targets.log()
+    }
+
     #[test]
     fn addresses_are_loopback_and_distinct() {
         let all: std::collections::HashSet<_> = (0..TARGETS_MAX).map(|i| address(i, 9)).collect();
@@ -442,12 +559,15 @@ mod tests {
     #[test]
     fn targets_answer_pages_of_their_own_over_one_connection() -> Result<(), Box<dyn std::error::Error>> {
         let targets = start(40, false)?;
+        let mut fetched = 0;
         for i in [0, 33, 39] {
             let mut stream = TcpStream::connect(address(i, targets.port))?;
             for _ in 0..3 {
                 let (head, body) = fetch(&mut stream, "")?;
                 assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-                let version = targets.log().by_target[i].back().map(|s| s.version).unwrap_or_default();
+                fetched += 1;
+                let version =
+                    log_of(&targets, fetched).by_target[i].back().map(|s| s.version).unwrap_or_default();
                 let mut expect = Vec::new();
                 targets.shape.write_head(i, version, &mut expect);
                 expect.extend_from_slice(&targets.shape.node().map(|n| n.body(version)).unwrap_or_default());
@@ -486,6 +606,44 @@ mod tests {
         let _ = stream.write_all(&[b'a'; 3 * REQUEST_BYTES_MAX]);
         assert!(matches!(stream.read(&mut buffer), Ok(0) | Err(_)));
         assert_eq!(targets.log().requests, 0);
+        Ok(())
+    }
+
+    #[test]
+    fn other_forms_are_shown_to_those_who_ask() -> Result<(), Box<dyn std::error::Error>> {
+        for format in [Format::OpenMetrics, Format::Protobuf] {
+            let shape = Arc::new(Shape::Node(Node::new(1, 100, 15.0)));
+            let options = Options { format, ..Options::plain(1, Duration::from_secs(15)) };
+            let targets = Targets::start(shape, options)?;
+            let mut stream = TcpStream::connect(address(0, targets.port))?;
+            let (_, text) = fetch(&mut stream, "Accept: text/plain\r\n")?;
+            assert_eq!(text, targets.shape.page(0, 0));
+            let accept = format!("Accept: {};q=0.8,*/*\r\n", format.content_type().to_uppercase());
+            let (head, body) = fetch(&mut stream, &accept)?;
+            assert!(head.contains(format.content_type()), "{head}");
+            assert!(body == [&format.convert(&text), format.end()].concat());
+            assert_eq!(log_of(&targets, 2).formatted, 1);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn targets_are_down_and_answers_late_as_the_options_say() -> Result<(), Box<dyn std::error::Error>> {
+        let shape = Arc::new(Shape::Node(Node::new(1, 100, 15.0)));
+        let jitter = Duration::from_millis(200);
+        let options = Options { down: 16384, jitter, ..Options::plain(40, Duration::from_secs(15)) };
+        let targets = Targets::start(shape, options)?;
+        let begin = clock::now();
+        let mut down = 0;
+        for i in 0..40 {
+            let (head, _) = fetch(&mut TcpStream::connect(address(i, targets.port))?, "")?;
+            down += u64::from(head.starts_with("HTTP/1.1 503"));
+        }
+        let log = log_of(&targets, 40);
+        assert_eq!((log.requests, log.downs), (40, down));
+        assert!((2..25).contains(&down), "{down} of 40 are down");
+        // Half the jitter on average, twice that with a slow machine left out of the judgment.
+        assert!(begin.elapsed() > 10 * jitter, "{:?}", begin.elapsed());
         Ok(())
     }
 }

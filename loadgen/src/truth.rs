@@ -17,8 +17,32 @@ pub type Groups = BTreeMap<String, f64>;
 pub enum RateRule {
     /// First to last sample in the window, extrapolated to its ends: Prometheus.
     Extrapolated,
-    /// From the sample before the window to the last one in it: VictoriaMetrics.
-    Neighbor,
+    /// From the sample before the window to the last one in it: VictoriaMetrics. The sample before is taken where it
+    /// is not older than so many milliseconds.
+    Neighbor { reach_ms: i64 },
+}
+
+impl RateRule {
+    /// VictoriaMetrics's, for samples an interval apart: the shorter, the more scrapes may be missing.
+    pub fn neighbor(interval_ms: i64) -> RateRule {
+        const STEPS: [(i64, i64); 5] = [(2_000, 32), (4_000, 16), (8_000, 8), (16_000, 4), (32_000, 2)];
+        let eighths = STEPS.iter().find(|(longest, _)| interval_ms <= *longest).map_or(1, |(_, n)| *n);
+        let more = interval_ms * eighths / 8;
+        RateRule::Neighbor { reach_ms: interval_ms + more }
+    }
+
+    /// Whether the last sample before a window that begins at `start` counts.
+    pub fn takes(self, before: Option<&Served>, start: f64) -> bool {
+        match (self, before) {
+            (RateRule::Neighbor { reach_ms }, Some(s)) => is_after(s, start - reach_ms as f64 / 1e3),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a sample lies after a moment, to the millisecond: so fine are all systems' times.
+pub fn is_after(s: &Served, time: f64) -> bool {
+    s.at_us > (time * 1e3).round() as i64 * 1000
 }
 
 /// All that was served until a moment, and the generator that made it.
@@ -31,8 +55,10 @@ pub struct Truth<'a> {
 }
 
 impl<'a> Truth<'a> {
-    pub fn of(targets: &'a Targets, node: &'a Node, rule: RateRule) -> Self {
-        let served = targets.log().by_target.iter().map(|t| t.iter().copied().collect()).collect();
+    /// `served`: by target, what was scraped at the times that the system under question gives its samples.
+    pub fn of(targets: &'a Targets, node: &'a Node, rule: RateRule, served: &[Vec<Served>]) -> Self {
+        let shown = |t: &Vec<Served>| t.iter().filter(|s| !s.down).copied().collect();
+        let served = served.iter().map(shown).collect();
         let instances = (0..targets.options.targets).map(|i| targets.instance(i)).collect();
         Truth { rule, node, served, instances, lines: node.samples() }
     }
@@ -40,16 +66,16 @@ impl<'a> Truth<'a> {
     /// Where in the log of a target the window begins and ends.
     fn window(&self, target_idx: usize, time: f64, window: f64) -> (usize, usize) {
         let served = &self.served[target_idx];
-        let first = served.partition_point(|s| seconds(s) <= time - window);
-        let last = served.partition_point(|s| seconds(s) <= time);
+        let first = served.partition_point(|s| !is_after(s, time - window));
+        let last = served.partition_point(|s| !is_after(s, time));
         (first, last.max(first))
     }
 
     /// The samples that a rate is made of; `None` where there are too few for one.
     fn span(&self, target_idx: usize, time: f64, window: f64) -> Option<Span> {
         let (mut first, last) = self.window(target_idx, time, window);
-        if self.rule == RateRule::Neighbor {
-            first = first.saturating_sub(1);
+        if self.rule.takes(self.served[target_idx].get(first.wrapping_sub(1)), time - window) {
+            first -= 1;
         }
         let served = &self.served[target_idx][first..last];
         let (first, last) = (*served.first()?, *served.last()?);
@@ -158,7 +184,7 @@ impl Span {
         let last = (seconds(&self.last), value(self.last.version));
         match self.rule {
             RateRule::Extrapolated => extrapolated_rate(first, last, self.samples, self.ends),
-            RateRule::Neighbor => (last.1 - first.1) / (last.0 - first.0),
+            RateRule::Neighbor { .. } => (last.1 - first.1) / (last.0 - first.0),
         }
     }
 }
@@ -168,7 +194,7 @@ fn seconds(s: &Served) -> f64 {
 }
 
 /// Prometheus's `rate` of a counter without resets, from its first and last sample in the window (two at least).
-fn extrapolated_rate(first: (f64, f64), last: (f64, f64), samples: usize, window: (f64, f64)) -> f64 {
+pub fn extrapolated_rate(first: (f64, f64), last: (f64, f64), samples: usize, window: (f64, f64)) -> f64 {
     let sampled = last.0 - first.0;
     let between = sampled / (samples - 1) as f64;
     let threshold = between * 1.1;

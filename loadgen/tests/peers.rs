@@ -1,10 +1,12 @@
-//! The whole way through at tiny scale against the real peers, where they are at hand.
+//! The whole way through at tiny scale: ours, and the real peers where they are at hand.
 
 use systole_loadgen::{report, smoke, system};
 
 fn check(name: &str) -> Result<(), Box<dyn std::error::Error>> {
     let Ok(specs) = system::parse_specs(name) else {
-        println!("skipped: no {name} here; `systole-loadgen peers` fetches it");
+        println!(
+            "skipped: no {name} here; `systole-loadgen peers` fetches the peers, a build of all makes ours"
+        );
         return Ok(());
     };
     let folder = std::env::temp_dir().join(format!("systole-loadgen-test-{name}-{}", std::process::id()));
@@ -19,13 +21,17 @@ fn check(name: &str) -> Result<(), Box<dyn std::error::Error>> {
     assert!(figure("/restart/all_series_seconds") > 0.0, "{report:#}");
     let queries = report["runs"][0]["queries"].as_array().map_or(0, Vec::len);
     assert_eq!(queries, 8, "{report:#}");
-    // Narrow questions do not depend on how busy the machine was.
-    for id in ["i3", "i4", "i5"] {
-        let asked = report["runs"][0]["queries"].as_array().into_iter().flatten().find(|q| q["id"] == id);
-        assert!(asked.is_some_and(|q| q["equal"] == true), "{id}: {asked:?}");
+    // The truth is told at the system's own times, so a busy machine makes no right answer wrong.
+    for asked in report["runs"][0]["queries"].as_array().into_iter().flatten() {
+        assert_eq!(asked["equal"], true, "{asked:#}");
     }
     assert_eq!(report["runs"][1]["complaints"].as_array().map(Vec::len), Some(0), "{report:#}");
     Ok(())
+}
+
+#[test]
+fn ours_is_measured_and_answers_the_truth() -> Result<(), Box<dyn std::error::Error>> {
+    check("ours")
 }
 
 #[test]

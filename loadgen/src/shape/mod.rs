@@ -6,14 +6,24 @@
 //!
 //! A page is a *head* of few lines that belong to one target alone, written when it is asked for, and a *body*
 //! that targets of one phase share. A target's version is the tick of the run plus its phase, so neighbors show
-//! different values at one moment while the bytes are built once.
+//! different values at one moment while the bytes are built once. Pages of a fleet are all head: their names differ by
+//! target, so they are rendered from a template when they are asked for, and nothing is kept a target.
 
+pub mod ceph;
+pub mod fleet;
+pub mod format;
+pub mod kube;
 pub mod node;
+pub mod openstack;
 pub mod recording;
+pub mod snmp;
+pub mod value;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use fleet::Fleet;
+use format::Format;
 use node::Node;
 use recording::Recording;
 
@@ -21,31 +31,48 @@ use recording::Recording;
 /// build at start and large enough that no cache level holds one page for all targets.
 pub const PHASES: u64 = 32;
 
+/// The line of every generated page that tells the page's version.
+pub const PAGE_VERSION: &str = "page_version";
+
 pub enum Shape {
     Node(Node),
     Recording(Recording),
+    Fleet(Fleet),
 }
 
 impl Shape {
+    /// What the report calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Shape::Node(_) => "node",
+            Shape::Recording(_) => "recording",
+            Shape::Fleet(f) => f.sort.name(),
+        }
+    }
+
     /// The phase of a target: how many versions it is ahead of the tick.
     pub fn phase(&self, target_idx: usize, targets: usize) -> u64 {
         match self {
             Shape::Node(_) => target_idx as u64 % PHASES,
             Shape::Recording(r) => (target_idx * r.pages.len() / targets.max(1)) as u64,
+            Shape::Fleet(_) => 0,
         }
     }
 
     /// Appends the lines that belong to this target alone.
     pub fn write_head(&self, target_idx: usize, version: u64, out: &mut Vec<u8>) {
-        if let Shape::Node(n) = self {
-            n.write_head(target_idx, version, out);
+        match self {
+            Shape::Node(n) => n.write_head(target_idx, version, out),
+            Shape::Recording(_) => {}
+            Shape::Fleet(f) => f.write(target_idx, version, out),
         }
     }
 
-    pub fn head_samples(&self) -> usize {
+    pub fn head_samples(&self, target_idx: usize, version: u64) -> usize {
         match self {
             Shape::Node(n) => n.head_samples(),
             Shape::Recording(_) => 0,
+            Shape::Fleet(f) => f.samples(target_idx, version),
         }
     }
 
@@ -53,6 +80,7 @@ impl Shape {
         match self {
             Shape::Node(n) => n.body(version),
             Shape::Recording(r) => r.page(version).to_vec(),
+            Shape::Fleet(_) => Vec::new(),
         }
     }
 
@@ -64,32 +92,36 @@ impl Shape {
         page
     }
 
-    /// Samples a target shows on average, head and body.
-    pub fn samples_mean(&self) -> f64 {
+    /// Samples that so many targets show at one moment.
+    pub fn series(&self, targets: usize) -> f64 {
         match self {
-            Shape::Node(n) => n.samples() as f64,
-            Shape::Recording(r) => r.samples_mean(),
+            Shape::Node(n) => (n.samples() * targets) as f64,
+            Shape::Recording(r) => r.samples_mean() * targets as f64,
+            Shape::Fleet(f) => (0..targets).map(|t| f.samples(t, 0) as f64).sum(),
         }
     }
 
     pub fn node(&self) -> Option<&Node> {
         match self {
             Shape::Node(n) => Some(n),
-            Shape::Recording(_) => None,
+            Shape::Recording(_) | Shape::Fleet(_) => None,
         }
     }
 }
 
 /// A body ready to be sent.
 pub struct Body {
+    /// In the form it is shown in, with its end.
     pub plain: Vec<u8>,
     pub gzip: Option<Vec<u8>>,
     pub samples: usize,
 }
 
 impl Body {
-    fn new(plain: Vec<u8>, gzip: bool) -> Self {
-        let samples = sample_lines(&plain).count();
+    fn new(text: &[u8], format: Format, gzip: bool) -> Self {
+        let samples = sample_lines(text).count();
+        let mut plain = format.convert(text);
+        plain.extend_from_slice(format.end());
         let gzip = gzip.then(|| compress(&plain));
         Body { plain, gzip, samples }
     }
@@ -112,6 +144,7 @@ pub fn sample_lines(page: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Bodies by version: all of a recording, or a window of generated ones that moves with the tick.
 pub struct Bodies {
+    format: Format,
     gzip: bool,
     first: u64,
     window: VecDeque<Arc<Body>>,
@@ -123,17 +156,22 @@ pub struct Bodies {
 const BEHIND: u64 = 2;
 
 impl Bodies {
-    pub fn new(shape: &Shape, gzip: bool) -> Self {
-        let mut bodies = Bodies { gzip, first: 0, window: VecDeque::new(), cycle: 0 };
+    pub fn new(shape: &Shape, format: Format, gzip: bool) -> Self {
+        let mut bodies = Bodies { format, gzip, first: 0, window: VecDeque::new(), cycle: 0 };
         let ahead = match shape {
             Shape::Node(_) => PHASES,
             Shape::Recording(r) => {
                 bodies.cycle = r.pages.len() as u64;
                 bodies.cycle
             }
+            // One body for all: empty but for the end of the page.
+            Shape::Fleet(_) => {
+                bodies.cycle = 1;
+                1
+            }
         };
         for version in 0..ahead {
-            bodies.window.push_back(Arc::new(Body::new(shape.build_body(version), gzip)));
+            bodies.window.push_back(Arc::new(Body::new(&shape.build_body(version), format, gzip)));
         }
         bodies
     }
@@ -150,7 +188,7 @@ impl Bodies {
         self.first = self.first.max(first);
         while self.first + (self.window.len() as u64) < tick + PHASES {
             let version = self.first + self.window.len() as u64;
-            self.window.push_back(Arc::new(Body::new(shape.build_body(version), self.gzip)));
+            self.window.push_back(Arc::new(Body::new(&shape.build_body(version), self.format, self.gzip)));
         }
     }
 
@@ -204,7 +242,7 @@ mod tests {
     #[test]
     fn bodies_follow_the_tick_and_forget_what_is_behind() {
         let shape = Shape::Node(Node::new(1, 50, 15.0));
-        let mut bodies = Bodies::new(&shape, false);
+        let mut bodies = Bodies::new(&shape, Format::Text, false);
         assert!(bodies.body(PHASES - 1).is_some());
         assert!(bodies.body(PHASES).is_none());
         bodies.advance(&shape, 100);

@@ -2,7 +2,8 @@
 //!
 //! Every value is a function of (seed, line, version), so any value of any moment can be told without replaying.
 
-use super::{mix, push_value};
+use super::value::Value;
+use super::{PAGE_VERSION, mix, push_value};
 
 pub const MODES: [&str; 8] = ["idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user"];
 /// Network devices of the head: their rates differ by target, so that a `topk` has one true answer.
@@ -12,23 +13,6 @@ pub const LINES_MIN: usize = 60;
 
 /// What every line carries beside its own labels: with instance, job and rack a series has seven to nine.
 const COMMON: &str = r#"cluster="prod-eu-central-1-az2",environment="production",tier="compute-large-r2""#;
-
-/// How a line's value follows the version. All arithmetic is in whole units of `1 / scale`.
-struct Value {
-    base: u64,
-    /// Counters grow by `step` at each change; gauges wander within it.
-    step: u64,
-    counter: bool,
-    /// Chance, in 65536ths, that a version brings a new value.
-    chance: u64,
-    scale: f64,
-}
-
-impl Value {
-    fn constant(v: u64) -> Self {
-        Value { base: v, step: 0, counter: false, chance: 0, scale: 1.0 }
-    }
-}
 
 struct Line {
     /// End of this line's prefix (comments before it, its key and a space) in the page's text; it begins where the
@@ -111,14 +95,12 @@ impl Node {
         self.lines.push(Line { prefix_end: self.text.len(), value });
     }
 
-    /// A counter that grows by `per_second` on average, and not at every version.
     fn counter(&self, base: u64, per_second: f64, chance: f64, scale: f64) -> Value {
-        let step = (per_second * scale * self.step_seconds / chance).round().max(1.0) as u64;
-        Value { base, step, counter: true, chance: (chance * 65536.0) as u64, scale }
+        Value::counter(base, per_second, chance, scale, self.step_seconds)
     }
 
     fn gauge(&self, base: u64, spread: u64, chance: f64, scale: f64) -> Value {
-        Value { base, step: spread, counter: false, chance: (chance * 65536.0) as u64, scale }
+        Value::gauge(base, spread, chance, scale)
     }
 
     fn cpu(&mut self) {
@@ -307,24 +289,10 @@ impl Node {
         }
     }
 
-    fn units_of(&self, line_idx: usize, value: &Value, version: u64) -> u64 {
-        let offset = mix(self.seed, line_idx as u64, 0x0ff5) & 0xffff;
-        let changes = (version * value.chance + offset) >> 16;
-        let noise = mix(self.seed, line_idx as u64, changes);
-        if value.step == 0 {
-            value.base
-        } else if value.counter {
-            // The noise stays below the step, so a counter never falls.
-            value.base + changes * value.step + noise % (value.step / 4 + 1)
-        } else {
-            value.base + noise % value.step
-        }
-    }
-
     /// The value of a body line at a version.
     pub fn value(&self, line_idx: usize, version: u64) -> f64 {
         let value = &self.lines[line_idx].value;
-        self.units_of(line_idx, value, version) as f64 / value.scale
+        value.at(self.seed, line_idx as u64, version, 0)
     }
 
     pub fn cpu_line(&self, cpu: usize, mode_idx: usize) -> usize {
@@ -356,7 +324,7 @@ impl Node {
             out.push(b'\n');
         }
         out.extend_from_slice(&rest[0]);
-        push_value(out, (1_790_000_000 + mix(self.seed, target_idx as u64, 3) % 1_000_000) as f64);
+        push_value(out, version as f64);
         out.push(b'\n');
         out.extend_from_slice(&rest[1]);
         out.extend_from_slice(format!("host-{target_idx:05}\"}} 1\n").as_bytes());
@@ -386,10 +354,9 @@ fn head_prefixes() -> Vec<Vec<u8>> {
     let comments =
         format!("# HELP {receive} Network device statistic receive_bytes.\n# TYPE {receive} counter\n");
     prefixes[0].splice(0..0, comments.into_bytes());
-    let boot = "node_boot_time_seconds";
+    let page = PAGE_VERSION;
     prefixes.push(
-        format!("# HELP {boot} Unix time of last boot.\n# TYPE {boot} gauge\n{boot}{{{COMMON}}} ")
-            .into_bytes(),
+        format!("# HELP {page} Which page this is.\n# TYPE {page} gauge\n{page}{{{COMMON}}} ").into_bytes(),
     );
     let uname = "node_uname_info";
     prefixes.push(

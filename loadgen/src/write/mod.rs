@@ -20,9 +20,12 @@ use serde_json::{Value, json};
 use crate::client::{Client, excerpt};
 use crate::clock;
 use crate::error::{Context, Error};
+use crate::load::quantiles;
 use crate::ring;
-use crate::system::{Kind, Sampler, Spec, System, version};
-use request::Request;
+use crate::shape::mix;
+use crate::suite;
+use crate::system::{Kind, Sampler, Spec, System};
+use request::{Protocol, Request};
 
 #[derive(Clone)]
 pub struct Plan {
@@ -31,25 +34,47 @@ pub struct Plan {
     pub batch: u64,
     /// Samples a second over all connections; `None` for as fast as acknowledged.
     pub rate: Option<f64>,
+    pub protocol: Protocol,
     /// W2: every request brings series never seen.
     pub fresh: bool,
+    /// W4: share of requests whose samples are up to an hour late.
+    pub late: f64,
+    /// Q5: from the middle of the window on this is asked once in so long.
+    pub beside: Option<(String, Duration)>,
     pub window: Duration,
     pub rounds: u32,
     pub seed: u64,
     pub folder: PathBuf,
 }
 
-const HEADERS: &str = "Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
-                       X-Prometheus-Remote-Write-Version: 0.1.0\r\nUser-Agent: systole-loadgen\r\n";
+/// Longest wait for what was acknowledged to be visible.
+const VISIBLE_MAX: Duration = Duration::from_secs(10);
+/// How late what comes late is: past what any system takes for in time, up to an hour.
+const LATE_MS_MIN: i64 = 60_000;
+const LATE_MS_MAX: i64 = 3_540_000;
 /// Latencies are kept in microseconds up to two minutes, the client's own patience.
 const LATENCY_US_MAX: u64 = 120_000_000;
 
 impl Plan {
     pub fn workload(&self) -> &'static str {
-        match (self.fresh, self.rate.is_some()) {
-            (true, _) => "W2",
-            (false, false) => "W1",
-            (false, true) => "W3",
+        match (self.protocol, self.fresh, self.rate.is_some()) {
+            _ if self.beside.is_some() => "Q5",
+            _ if self.late > 0.0 => "W4",
+            (Protocol::Otlp, ..) => "W5",
+            (Protocol::V2, false, false) => "W1 by remote write 2.0",
+            (_, true, _) => "W2",
+            (_, false, false) => "W1",
+            (_, false, true) => "W3",
+        }
+    }
+
+    /// No targets; late samples need to be allowed where they are not by themselves.
+    fn config(&self, kind: Kind) -> &'static str {
+        match kind {
+            Kind::Prometheus | Kind::Ours if self.late > 0.0 => {
+                "storage: {tsdb: {out_of_order_time_window: 2h}}\nscrape_configs: []\n"
+            }
+            _ => "global: {}\nscrape_configs: []\n",
         }
     }
 }
@@ -59,16 +84,7 @@ pub fn run(plan: &Plan, specs: &[Spec]) -> Result<Vec<Value>, Error> {
     if plan.batch == 0 || plan.connections == 0 || plan.series < plan.batch * plan.connections as u64 {
         return Err(Error::Usage("each connection needs at least one batch of series".into()));
     }
-    let mut runs = Vec::new();
-    for round in 1..=plan.rounds {
-        for spec in specs {
-            eprintln!("{} round {round}/{}: {}", plan.workload(), plan.rounds, spec.name);
-            let mut run = run_one(plan, spec)?;
-            run["round"] = json!(round);
-            runs.push(run);
-        }
-    }
-    Ok(runs)
+    Ok(suite::each(plan.workload(), plan.rounds, specs, |spec| run_one(plan, spec)))
 }
 
 /// What the senders share.
@@ -79,6 +95,8 @@ struct Shared {
     /// Connections that have sent each of their series once.
     warm: AtomicU64,
     go: AtomicBool,
+    /// The second half of the window has begun, in which questions are asked.
+    beside: AtomicBool,
     stop: AtomicBool,
     sender_cpu_ns: AtomicU64,
 }
@@ -86,13 +104,15 @@ struct Shared {
 /// What one connection has to tell at the end.
 struct Told {
     latency: Histogram<u64>,
+    /// Latencies while questions were asked.
+    beside: Histogram<u64>,
     series: u64,
     sum: f64,
     failure: Option<String>,
 }
 
 fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
-    let mut system = System::start(spec, &plan.folder.join(&spec.name), "global: {}\nscrape_configs: []\n")?;
+    let mut system = System::start(spec, &plan.folder.join(&spec.name), plan.config(spec.kind))?;
     let batches = plan.series / plan.batch;
     let shared = Shared::default();
     let empty = latencies()?;
@@ -100,10 +120,11 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
         let mut senders = Vec::new();
         for c in 0..plan.connections as u64 {
             let client = system.client();
-            let (shared, latency) = (&shared, empty.clone());
+            let (shared, latency, path) = (&shared, empty.clone(), system.write_path(plan.protocol));
             let mine: Vec<u64> = (c..batches).step_by(plan.connections).collect();
             let sender = std::thread::Builder::new().name(format!("sender-{c}"));
-            let begun = sender.spawn_scoped(scope, move || send(plan, &mine, client, latency, shared));
+            let begun =
+                sender.spawn_scoped(scope, move || send(plan, &mine, (client, path), latency, shared));
             senders.push(begun.context(|| "thread".to_string())?);
         }
         let measured = measure(plan, &mut system, &shared);
@@ -113,7 +134,7 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
         if let Some(why) = told.iter().find_map(|t| t.failure.clone()) {
             eprintln!("  {}: a connection gave up: {why}", spec.name);
         }
-        finish(plan, &mut system, measured?, &told)
+        finish(&mut system, measured?, &told)
     })
 }
 
@@ -131,8 +152,13 @@ fn measure(plan: &Plan, system: &mut System, shared: &Shared) -> Result<Value, E
     let sender_before = shared.sender_cpu_ns.load(Ordering::Relaxed);
     let stop = begin + plan.window;
     let mut shown = begin;
+    let mut asker = None;
     while clock::now() < stop {
         sampler.poll(system)?;
+        if asker.is_none() && begin.elapsed() * 2 > plan.window {
+            asker = plan.beside.as_ref().map(|(query, every)| Asker::start(system, query, *every, stop));
+            shared.beside.store(asker.is_some(), Ordering::Relaxed);
+        }
         clock::sleep(stop.saturating_duration_since(clock::now()).min(Duration::from_millis(100)));
         if shown.elapsed() > Duration::from_secs(5) {
             shown = clock::now();
@@ -146,10 +172,12 @@ fn measure(plan: &Plan, system: &mut System, shared: &Shared) -> Result<Value, E
     let samples = (shared.acked.load(Ordering::Relaxed) - first_samples) as f64;
     let sender = (shared.sender_cpu_ns.load(Ordering::Relaxed) - sender_before) as f64 / 1e9;
     let cpu = (usage.cpu - first_cpu).as_secs_f64();
+    let asked = asker.transpose()?.map(Asker::finish);
     let timeline = sampler.points.iter().map(|(t, u)| json!([t, u.cpu.as_secs_f64(), u.rss_bytes]));
     Ok(json!({
         "timeline": timeline.collect::<Vec<_>>(),
         "first_cpu_seconds": first_cpu.as_secs_f64(),
+        "asked_ms": asked,
         "write": {
             "seconds": seconds, "samples": samples, "samples_per_second": samples / seconds,
             "first_samples": first_samples,
@@ -162,10 +190,27 @@ fn measure(plan: &Plan, system: &mut System, shared: &Shared) -> Result<Value, E
 }
 
 /// One connection: its series once over, then as the plan says until told to stop.
-fn send(plan: &Plan, batches: &[u64], client: Client, latency: Histogram<u64>, shared: &Shared) -> Told {
-    let requests = batches.iter().map(|b| Request::new(plan.seed, b * plan.batch, plan.batch, plan.fresh));
-    let mut sender =
-        Sender { plan, client, shared, requests: requests.collect(), passes: Vec::new(), latency };
+fn send(
+    plan: &Plan,
+    batches: &[u64],
+    (client, path): (Client, &'static str),
+    latency: Histogram<u64>,
+    shared: &Shared,
+) -> Told {
+    let requests = batches
+        .iter()
+        .map(|b| Request::new(plan.protocol, plan.seed, b * plan.batch, plan.batch, plan.fresh));
+    let mut sender = Sender {
+        plan,
+        client,
+        path,
+        shared,
+        requests: requests.collect(),
+        passes: Vec::new(),
+        beside: latency.clone(),
+        latency,
+        turn: 0,
+    };
     sender.passes = vec![0; sender.requests.len()];
     let mut failure = None;
     if !plan.fresh {
@@ -183,28 +228,37 @@ fn send(plan: &Plan, batches: &[u64], client: Client, latency: Histogram<u64>, s
     for (request, &passes) in sender.requests.iter().zip(&sender.passes).filter(|(_, passes)| **passes > 0) {
         if plan.fresh {
             series += passes * request.series();
-            sum += (0..passes).map(|p| request.sum(plan.seed, p)).sum::<f64>();
+            sum += (0..passes).map(|p| request.sum(p)).sum::<f64>();
         } else {
             series += request.series();
-            sum += request.sum(plan.seed, passes - 1);
+            sum += request.sum(passes - 1);
         }
     }
-    Told { latency: sender.latency, series, sum, failure: failure.map(|e| e.to_string()) }
+    Told {
+        latency: sender.latency,
+        beside: sender.beside,
+        series,
+        sum,
+        failure: failure.map(|e| e.to_string()),
+    }
 }
 
 /// Latencies in microseconds, three digits each.
-fn latencies() -> Result<Histogram<u64>, Error> {
+pub fn latencies() -> Result<Histogram<u64>, Error> {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).map_err(|e| Error::Usage(format!("latency bounds: {e}")))
 }
 
 struct Sender<'a> {
     plan: &'a Plan,
     client: Client,
+    path: &'static str,
     shared: &'a Shared,
     requests: Vec<Request>,
     /// Requests acknowledged of each batch.
     passes: Vec<u64>,
     latency: Histogram<u64>,
+    beside: Histogram<u64>,
+    turn: u64,
 }
 
 impl Sender<'_> {
@@ -230,15 +284,26 @@ impl Sender<'_> {
     }
 
     fn send_one(&mut self, i: usize, due: Option<Instant>) -> std::io::Result<()> {
+        self.turn += 1;
+        let draw = mix(self.plan.seed, self.turn, i as u64);
+        // What comes late comes to series that have newer samples already.
+        let is_late = self.passes[i] > 0 && ((draw & 0xffff) as f64) < self.plan.late * 65536.0;
+        let now_ms = clock::unix_us() / 1000;
         let request = &mut self.requests[i];
         let series = request.series();
-        let body = request.patch(self.plan.seed, self.passes[i], clock::unix_us() / 1000);
+        let body = if is_late {
+            request.patch_at(self.passes[i], now_ms - LATE_MS_MIN - (draw >> 16) as i64 % LATE_MS_MAX)
+        } else {
+            request.patch(self.passes[i], now_ms)
+        };
         let begin = due.unwrap_or_else(clock::now);
-        let answer = self.client.post("/api/v1/write", HEADERS, body)?;
+        let answer = self.client.post(self.path, self.plan.protocol.headers(), body)?;
         let micros = begin.elapsed().as_micros() as u64;
-        self.latency.saturating_record(micros.max(1));
+        let beside = self.shared.beside.load(Ordering::Relaxed);
+        let latency = if beside { &mut self.beside } else { &mut self.latency };
+        latency.saturating_record(micros.max(1));
         if (200..300).contains(&answer.status) {
-            self.passes[i] += 1;
+            self.passes[i] += u64::from(!is_late);
             self.shared.acked.fetch_add(series, Ordering::Relaxed);
         } else if self.shared.refused.fetch_add(1, Ordering::Relaxed) == 0 {
             eprintln!("  write answered {}: {}", answer.status, excerpt(&answer.body));
@@ -248,24 +313,14 @@ impl Sender<'_> {
 }
 
 /// Adds latencies and the verdict to what was measured.
-fn finish(plan: &Plan, system: &mut System, mut run: Value, told: &[Told]) -> Result<Value, Error> {
+fn finish(system: &mut System, mut run: Value, told: &[Told]) -> Result<Value, Error> {
     let mut latency = latencies()?;
     for t in told {
         let _ = latency.add(&t.latency);
     }
-    let ms = |us: u64| us as f64 / 1e3;
-    let quantile = |q: f64| ms(latency.value_at_quantile(q));
     let series: u64 = told.iter().map(|t| t.series).sum();
     let sum: f64 = told.iter().map(|t| t.sum).sum();
-    // VictoriaMetrics shows rows after two seconds; a busy machine is given a little more.
-    clock::sleep(Duration::from_secs(if system.spec.kind == Kind::VictoriaMetrics { 6 } else { 1 }));
-    let time = clock::unix_us() as f64 / 1e6;
-    let ask = |query: &str| -> Result<f64, Error> {
-        let data = system.client().query(query, time)?;
-        Ok(data["result"][0]["value"][1].as_str().and_then(|v| v.parse().ok()).unwrap_or(0.0))
-    };
-    let found = ask(r#"count({__name__=~"rw_metric_.+"})"#)?;
-    let got = ask(r#"sum({__name__=~"rw_metric_.+"})"#)?;
+    let (found, got) = wait_visible(system, series as f64, sum)?;
     let mut complaints: Vec<String> = told.iter().filter_map(|t| t.failure.clone()).collect();
     let refused = run["write"]["refused"].as_u64().unwrap_or(0);
     if refused > 0 {
@@ -274,25 +329,85 @@ fn finish(plan: &Plan, system: &mut System, mut run: Value, told: &[Told]) -> Re
     if found != series as f64 {
         complaints.push(format!("{found} series found, {series} were acknowledged"));
     }
-    if (got - sum).abs() > 1e-9 * sum.abs() {
+    if !close(got, sum) {
         complaints.push(format!("last values sum to {got}, what was acknowledged sums to {sum}"));
     }
-    let curve = [0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0].map(|q| json!([q, quantile(q)]));
     let write = &mut run["write"];
     write["rss_bytes_per_series"] = json!(write["rss_bytes"].as_f64().unwrap_or(0.0) / series.max(1) as f64);
     write["disk_bytes"] = json!(system.disk_bytes());
     write["series_expected"] = json!(series);
     write["series_found"] = json!(found);
     write["sum_error"] = json!((got - sum).abs() / sum.abs().max(1.0));
-    write["ack_ms"] = json!({
-        "p50": quantile(0.5), "p99": quantile(0.99), "p999": quantile(0.999), "max": ms(latency.max()),
-        "curve": curve,
-    });
+    write["ack_ms"] = quantiles(&latency);
+    let mut beside = latencies()?;
+    for t in told {
+        let _ = beside.add(&t.beside);
+    }
+    if !beside.is_empty() {
+        let p99 = |h: &Histogram<u64>| h.value_at_quantile(0.99) as f64;
+        write["beside_ratio"] = json!(p99(&beside) / p99(&latency).max(1.0));
+        write["ack_beside_ms"] = quantiles(&beside);
+    }
     run["complaints"] = json!(complaints);
-    run["workload"] = json!(plan.workload());
-    run["system"] = json!(system.spec.name);
-    run["version"] = json!(version(&system.spec));
-    run["flags"] = json!(system.spec.flags);
     run["stop_seconds"] = json!(system.stop().as_secs_f64());
     Ok(run)
+}
+
+/// Series found and the sum of their last values, once they are as expected or a bounded time has passed:
+/// VictoriaMetrics shows rows after two seconds, and later on a busy machine.
+fn wait_visible(system: &System, series: f64, sum: f64) -> Result<(f64, f64), Error> {
+    let mut client = system.client();
+    let begin = clock::now();
+    loop {
+        let time = clock::unix_us() as f64 / 1e6;
+        let mut ask = |query: &str| -> Result<f64, Error> {
+            let data = client.query(query, time)?;
+            Ok(data["result"][0]["value"][1].as_str().and_then(|v| v.parse().ok()).unwrap_or(0.0))
+        };
+        let found = ask(r#"count({__name__=~"rw_metric_.+"})"#)?;
+        let got = ask(r#"sum({__name__=~"rw_metric_.+"})"#)?;
+        if (found == series && close(got, sum)) || begin.elapsed() > VISIBLE_MAX {
+            return Ok((found, got));
+        }
+        clock::sleep(Duration::from_millis(300));
+    }
+}
+
+fn close(got: f64, expect: f64) -> bool {
+    (got - expect).abs() <= 1e-9 * expect.abs()
+}
+
+/// Asks one question over and over beside the writes.
+struct Asker {
+    thread: std::thread::JoinHandle<Vec<f64>>,
+}
+
+impl Asker {
+    fn start(system: &System, query: &str, every: Duration, stop: Instant) -> Result<Asker, Error> {
+        let (mut client, query) = (system.client(), query.to_string());
+        let work = move || {
+            let mut wall_ms = Vec::new();
+            for turn in 0u32.. {
+                let due = stop.checked_sub(Duration::from_millis(200)).unwrap_or(stop);
+                let begin = clock::now();
+                if begin >= due {
+                    break;
+                }
+                let answered = client.query(&query, clock::unix_us() as f64 / 1e6).is_ok();
+                if answered {
+                    wall_ms.push(begin.elapsed().as_secs_f64() * 1e3);
+                } else if turn == 0 {
+                    eprintln!("  the question beside the writes was not answered");
+                }
+                clock::sleep_until((begin + every).min(stop));
+            }
+            wall_ms
+        };
+        let thread = std::thread::Builder::new().name("asker".into()).spawn(work);
+        Ok(Asker { thread: thread.context(|| "thread".to_string())? })
+    }
+
+    fn finish(self) -> Vec<f64> {
+        self.thread.join().unwrap_or_default()
+    }
 }
