@@ -22,8 +22,7 @@ fn labels(i: u64) -> Labels {
 }
 
 fn vector(series: u64) -> Value {
-    let element =
-        |i| Element { labels: labels(i), time: NOW_MS, value: SampleValue::Float(i as f64 / 7.0) };
+    let element = |i| Element { labels: labels(i), time: NOW_MS, value: SampleValue::Float(i as f64 / 7.0) };
     Value::Vector((0..series).map(element).collect())
 }
 

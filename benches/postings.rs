@@ -27,7 +27,10 @@ fn main() {
         ("name and instance", vec![name(), Matcher::equal("instance", host)]),
         ("name and mode", vec![name(), Matcher::equal("mode", "idle")]),
         ("name, not a mode", vec![name(), regex(MatchOp::NotEqual, "mode", "idle")]),
-        ("a set of instances", vec![name(), regex(MatchOp::Regex, "instance", "10.0.0.1:9100|10.0.0.2:9100")]),
+        (
+            "a set of instances",
+            vec![name(), regex(MatchOp::Regex, "instance", "10.0.0.1:9100|10.0.0.2:9100")],
+        ),
         ("instances by prefix", vec![name(), regex(MatchOp::Regex, "instance", "10\\.0\\.0\\..*")]),
         ("without a label", vec![regex(MatchOp::Equal, "mode", ""), Matcher::equal("instance", host)]),
         ("everything", vec![regex(MatchOp::NotEqual, "__name__", "")]),
@@ -39,7 +42,11 @@ fn main() {
             runs += 1;
         }
         let ns = started.elapsed().as_nanos() as f64 / f64::from(runs);
-        println!("{what:<22} {found:>9} series {:>12.1} us {:>9.2} ns/series", ns / 1e3, ns / found.max(1) as f64);
+        println!(
+            "{what:<22} {found:>9} series {:>12.1} us {:>9.2} ns/series",
+            ns / 1e3,
+            ns / found.max(1) as f64
+        );
     }
 }
 
