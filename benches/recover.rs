@@ -1,4 +1,5 @@
-//! How long does a start take? A shard of many series after hours of scrapes: from its log alone, and from a checkpoint.
+//! How long does a start take? A shard of many series after hours of scrapes: from its log alone, from a checkpoint, and
+//! from a checkpoint and a block. And what does the block cost: to cut, on the disk, to read?
 //!
 //! `cargo bench --bench recover [-- SERIES ROWS]`; without figures a small shard, to see that it runs.
 
@@ -8,13 +9,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_lite::future::block_on;
-use model::Labels;
+use model::{Labels, MatchOp, Matcher};
 use systole::rt::clock::{Clock, SystemClock};
 use systole::rt::disk::{Disk, PlainDisk};
 use systole::rt::pulse::{GRID_DEFAULT, Grid, Pulse};
 use systole::shard::appender::{Appender, Slot, Source};
+use systole::shard::deep::Deep;
 use systole::shard::keeper::{Keeper, Place};
 use systole::shard::record::SourceId;
+use systole::shard::select::Batch;
 use systole::shard::wal::pending::Owner;
 
 const SERIES_PER_TARGET: u64 = 1000;
@@ -37,6 +40,21 @@ fn main() {
     let r = &keeper.recovered;
     println!("  {} series, {} MB of image, {} records", r.series_count, r.image_bytes >> 20, r.record_count);
     println!("  {} B a series in the head", keeper.shard().head().heap_bytes() as u64 / series);
+    cut(&keeper, series * rows, (rows + 1) as i64 * SCRAPE_MS);
+    block_on(keeper.checkpoint_now()).expect("a checkpoint");
+    drop(keeper);
+    let keeper = timed("from a checkpoint and a block", || open(&place));
+    let r = &keeper.recovered;
+    println!("  {} series in the head, {} MB of image", r.series_count, r.image_bytes >> 20);
+    for what in ["reading all of the block", "and again, from the cache"] {
+        let count = timed(what, || block_on(read(&keeper, Matcher::new(MatchOp::Regex, "job", ".+"))));
+        println!("  {count} samples");
+    }
+    for what in ["reading one metric of the block", "and again"] {
+        let name = Matcher::new(MatchOp::Equal, "__name__", "metric_7_total");
+        let count = timed(what, || block_on(read(&keeper, name)));
+        println!("  {count} samples");
+    }
     drop(keeper);
     std::fs::remove_dir_all(&dir).expect("the directory is ours");
 }
@@ -46,6 +64,37 @@ fn timed<R>(what: &str, work: impl FnOnce() -> R) -> R {
     let result = work();
     println!("{what}: {:.3} s", started.elapsed().as_secs_f64());
     result
+}
+
+fn cut(keeper: &Keeper, samples: u64, end: i64) {
+    let pulse = Pulse::new(SystemClock::shared() as Arc<dyn Clock>, Grid::new(GRID_DEFAULT));
+    timed("cutting a block", || block_on(keeper.cut_now(&pulse, end)).expect("a block"));
+    for block in keeper.store().all() {
+        let s = block.directory.stats;
+        assert_eq!(s.float_count, samples);
+        let each = block.size as f64 / samples as f64;
+        println!("  {} series, {} MB, {each:.3} B a sample with its index", s.series_count, block.size >> 20);
+    }
+    println!(
+        "  {} series in the head, {} B of rows",
+        keeper.shard().index().series_count(),
+        keeper.shard().head().heap_bytes()
+    );
+}
+
+/// Reads the samples of all series that a matcher takes; says how many.
+async fn read(keeper: &Keeper, matcher: Result<Matcher, model::regex::RegexError>) -> usize {
+    let matchers = vec![matcher.expect("a matcher")];
+    let (blocks, selection) = (keeper.store().all(), keeper.shard().select(&matchers, i64::MIN, i64::MAX));
+    let mut deep = Deep::new(keeper.store().clone(), blocks, vec![matchers], selection);
+    while deep.take_head(&keeper.shard()) {}
+    while deep.take_part().await {}
+    let (mut batch, mut count) = (Batch::default(), 0);
+    while deep.fetch().await {
+        deep.decode(&keeper.shard(), &mut batch);
+        count += batch.series.iter().map(|s| s.values.len()).sum::<usize>();
+    }
+    count
 }
 
 fn open(place: &Place) -> Keeper {

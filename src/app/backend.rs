@@ -19,9 +19,10 @@ use crate::api::backend::{
 use crate::api::error::{ApiError, ErrorKind};
 use crate::app::core::{Core, HouseMesh};
 use crate::app::flags::Flags;
-use crate::app::house::{deal, jobs_of, set_exemplars};
-use crate::app::metrics::{self, ExemplarFigures, Requests, ShardFigures};
+use crate::app::house::{deal, jobs_of, retain, set_exemplars};
+use crate::app::metrics::{self, BlockFigures, ExemplarFigures, Requests, ShardFigures};
 use crate::app::query_log::{Entry, QueryLog, Times, stats_json};
+use crate::app::retention;
 use crate::config::{self, Config};
 use crate::push::gateway::Gateway;
 use crate::push::{self, otlp};
@@ -36,8 +37,9 @@ use crate::remote::{self, Protocol, Terms};
 use crate::rt::{Clock, Moment, TaskClass};
 use crate::scrape::Job;
 use crate::shard::Shard;
+use crate::shard::block::Store;
 use crate::shard::commons::Commons;
-use crate::shard::keeper::LogState;
+use crate::shard::keeper::{Keeper, LogState};
 use crate::shard::meta::{Cardinality, Counted};
 use crate::shard::select::Batch;
 
@@ -83,6 +85,10 @@ struct CoreAccess {
 impl Access for CoreAccess {
     fn with<R>(&self, look: impl FnOnce(&Shard) -> R) -> R {
         look(&self.core.keeper.shard())
+    }
+
+    fn store(&self) -> Option<Rc<Store>> {
+        Some(self.core.keeper.store().clone())
     }
 
     async fn breathe(&self) -> Result<(), query::Error> {
@@ -164,6 +170,23 @@ impl HouseBackend {
         })
     }
 
+    /// Has every shard answer in its own time, as a query does.
+    fn ask_all<R, F, W>(&self, work: W) -> Reply<Vec<R>>
+    where
+        R: Send + 'static,
+        F: Future<Output = R> + 'static,
+        W: FnOnce(Rc<Core>) -> F + Clone + Send + 'static,
+    {
+        let answers = self.mesh().map(|mesh| mesh.submit_to_all(TaskClass::Query, work));
+        Box::pin(async move {
+            let mut all = Vec::new();
+            for answer in answers? {
+                all.push(answer.await.map_err(internal)?);
+            }
+            Ok(all)
+        })
+    }
+
     /// Loads the configuration again and deals its jobs. The old one stays where the new one is refused.
     pub fn reload_now(&self) -> Result<(), String> {
         let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,6 +206,9 @@ impl HouseBackend {
         let log = QueryLog::open(config.global.query_log_file.as_deref())?;
         if let Some(mesh) = self.mesh.get() {
             deal(mesh, &jobs).map_err(|e| e.to_string())?;
+            let dir = &self.flags.data_dir;
+            let kept = retention::of_shard(config.storage.retention, dir, self.shard_count);
+            retain(mesh, kept).map_err(|e| e.to_string())?;
         }
         self.query_log.write_to(log);
         self.commons.set_window(config.storage.out_of_order_window_ms);
@@ -224,6 +250,7 @@ fn figures_of(core: &Core) -> ShardFigures {
         failed_commits: p.failed_commits.get(),
         checkpoints: p.checkpoints.get(),
         failed_checkpoints: p.failed_checkpoints.get(),
+        blocks: blocks_of(&core.keeper),
         damage: core.keeper.recovered.damage.len() as u64,
         is_refusing: core.keeper.state() != LogState::Writing,
         min_time: shard.head().min_time(),
@@ -232,6 +259,27 @@ fn figures_of(core: &Core) -> ShardFigures {
         scrape: core.scraper.counters(),
         exemplars: ExemplarFigures::of(shard.exemplars()),
         remote: core.receiver.figures(),
+    }
+}
+
+fn blocks_of(keeper: &Keeper) -> BlockFigures {
+    let (p, store) = (&keeper.probe, keeper.store());
+    let blocks = store.all();
+    BlockFigures {
+        loaded: blocks.len() as u64,
+        bytes: blocks.iter().map(|b| b.counted_bytes()).sum(),
+        min_time: blocks.iter().map(|b| b.header.mint).min(),
+        cuts_triggered: p.cuts_triggered.get(),
+        cuts: p.cuts.get(),
+        failed_cuts: p.failed_cuts.get(),
+        truncations: p.truncations.get(),
+        series_removed: p.series_removed.get(),
+        time_retentions: p.time_retentions.get(),
+        size_retentions: p.size_retentions.get(),
+        cache_bytes: store.cache.bytes() as u64,
+        cache_hits: store.cache.hits.get(),
+        cache_misses: store.cache.misses.get(),
+        damage: store.damage_count.get(),
     }
 }
 
@@ -378,21 +426,34 @@ impl Backend for HouseBackend {
     }
 
     fn series(&self, scope: Scope) -> Reply<Vec<Labels>> {
-        let all = self.on_all(move |core| {
-            core.keeper.shard().series_labels(&scope.selectors, scope.start, scope.end, scope.limit)
+        let scope = Arc::new(scope);
+        let all = self.ask_all(move |core: Rc<Core>| {
+            let scope = scope.clone();
+            async move {
+                let s = &*scope;
+                core.keeper.series_labels(&s.selectors, s.start, s.end, s.limit).await
+            }
         });
         Box::pin(async move { Ok(all.await?.into_iter().flatten().collect()) })
     }
 
     fn label_names(&self, scope: Scope) -> Reply<Vec<String>> {
-        let all = self
-            .on_all(move |core| core.keeper.shard().label_names(&scope.selectors, scope.start, scope.end));
+        let scope = Arc::new(scope);
+        let all = self.ask_all(move |core: Rc<Core>| {
+            let scope = scope.clone();
+            async move { core.keeper.label_names(&scope.selectors, scope.start, scope.end).await }
+        });
         Box::pin(async move { Ok(all.await?.into_iter().flatten().collect()) })
     }
 
     fn label_values(&self, name: String, scope: Scope) -> Reply<Vec<String>> {
-        let all = self.on_all(move |core| {
-            core.keeper.shard().label_values(&name, &scope.selectors, scope.start, scope.end)
+        let asked = Arc::new((name, scope));
+        let all = self.ask_all(move |core: Rc<Core>| {
+            let asked = asked.clone();
+            async move {
+                let (name, s) = &*asked;
+                core.keeper.label_values(name, &s.selectors, s.start, s.end).await
+            }
         });
         Box::pin(async move { Ok(all.await?.into_iter().flatten().collect()) })
     }
@@ -601,7 +662,7 @@ impl Backend for HouseBackend {
             last_config_ms: loaded.loaded_ms,
             corruption_count: 0,
             shard_count: usize::from(self.shard_count),
-            storage_retention: String::new(),
+            storage_retention: retention::shown(loaded.config.storage.retention),
         }
     }
 

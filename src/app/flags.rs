@@ -78,6 +78,22 @@ pub struct Flags {
     #[arg(long = "storage.tsdb.no-lockfile", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
     pub no_lockfile: bool,
 
+    /// How long to retain samples in storage, where the configuration says nothing. Without it and a size: 15d.
+    #[arg(long = "storage.tsdb.retention.time", default_value = "0s")]
+    pub retention_time: String,
+
+    /// Bytes that blocks and log may have, where the configuration says nothing: "512MB". 0 is no bound.
+    #[arg(long = "storage.tsdb.retention.size", default_value = "0")]
+    pub retention_size: String,
+
+    /// How often is looked for blocks to be made and to be removed.
+    #[arg(long = "storage.tsdb.block-reload-interval", default_value = "1m", hide = true)]
+    pub block_interval: String,
+
+    /// Memory for what was read of blocks, all shards together.
+    #[arg(long = "storage.block-cache-size", default_value = "256MB")]
+    pub block_cache_size: String,
+
     /// When an append is acknowledged.
     #[arg(long = "storage.ack", value_enum, default_value = "durable")]
     pub ack: Ack,
@@ -167,6 +183,9 @@ impl Flags {
             ("web.remote-write-receiver.accepted-protobuf-messages", self.accepted_messages.join(",")),
             ("storage.tsdb.path", path(&self.data_dir)),
             ("storage.tsdb.no-lockfile", self.no_lockfile.to_string()),
+            ("storage.tsdb.retention.time", self.retention_time.clone()),
+            ("storage.tsdb.retention.size", self.retention_size.clone()),
+            ("storage.block-cache-size", self.block_cache_size.clone()),
             ("storage.ack", format!("{:?}", self.ack).to_lowercase()),
             ("storage.head.max-series", self.max_series.to_string()),
             ("shards", shard_count.to_string()),

@@ -9,13 +9,15 @@ use futures_lite::future::block_on;
 use crate::app::core::{Core, HouseMesh, MeshPeers, MeshSink, Rows, receive};
 use crate::app::directory::DataDir;
 use crate::app::flags::Flags;
-use crate::config::Config;
+use crate::app::retention;
+use crate::config::{self, Config};
 use crate::remote::{self, Receiver};
 use crate::rt::clock::Clock;
 use crate::rt::disk::DirectDisk;
 use crate::rt::executor::{Failure, Machine, ShardContext};
 use crate::rt::{self, Settings, TaskClass, spawn};
 use crate::scrape::{self, Features, Job, Scraper, Sink};
+use crate::shard::block::retention::Retention;
 use crate::shard::commons::Commons;
 use crate::shard::exemplars::EXEMPLARS_DEFAULT;
 use crate::shard::keeper::{Keeper, Place};
@@ -44,6 +46,10 @@ struct Plan {
     tolerance_ms: i64,
     ack_durable: bool,
     features: Features,
+    /// Of one shard.
+    block_cache_bytes: usize,
+    block_interval: Duration,
+    retention: Retention,
 }
 
 pub struct Options {
@@ -59,6 +65,11 @@ pub struct Options {
     /// What all shards share; who reloads the configuration keeps it, too.
     pub commons: Arc<Commons>,
     pub features: Features,
+    /// What was read of blocks, kept in memory: all shards together.
+    pub block_cache_bytes: u64,
+    /// How often is looked for blocks to be made and to be removed.
+    pub block_interval: Duration,
+    pub retention: Option<config::Retention>,
 }
 
 impl House {
@@ -77,6 +88,9 @@ impl House {
             tolerance_ms: options.tolerance_ms,
             ack_durable: options.ack_durable,
             features: options.features,
+            block_cache_bytes: (options.block_cache_bytes / u64::from(options.shard_count.max(1))) as usize,
+            block_interval: options.block_interval,
+            retention: retention::of_shard(options.retention, &dir.path, options.shard_count),
         };
         let factory = move |context: ShardContext<Core, Rows>| build(plan.clone(), context);
         let machine = Machine::start(settings, factory, receive)?;
@@ -117,6 +131,13 @@ async fn build(plan: Plan, context: ShardContext<Core, Rows>) -> Result<Rc<Core>
         .detach();
     spawn(TaskClass::Background, keeper.clone().run_checkpoints(context.pulse.clone(), context.gate.clone()))
         .detach();
+    keeper.store().cache.set_bytes_max(plan.block_cache_bytes);
+    keeper.set_retention(plan.retention);
+    spawn(
+        TaskClass::Background,
+        keeper.clone().run_upkeep(context.pulse.clone(), context.gate.clone(), plan.block_interval),
+    )
+    .detach();
     let sink = MeshSink {
         shard,
         keeper: keeper.clone(),
@@ -186,6 +207,17 @@ pub fn deal(mesh: &HouseMesh, jobs: &[Arc<Job>]) -> Result<(), rt::Error> {
         async move { core.scraper.apply(&jobs) }
     });
     for answer in answers {
+        block_on(answer)?;
+    }
+    Ok(())
+}
+
+/// Tells all shards what they may keep from now on.
+pub fn retain(mesh: &HouseMesh, retention: Retention) -> Result<(), rt::Error> {
+    let told = mesh.submit_to_all(TaskClass::Rpc, move |core: Rc<Core>| async move {
+        core.keeper.set_retention(retention);
+    });
+    for answer in told {
         block_on(answer)?;
     }
     Ok(())

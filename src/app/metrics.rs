@@ -40,6 +40,7 @@ pub struct ShardFigures {
     pub failed_commits: u64,
     pub checkpoints: u64,
     pub failed_checkpoints: u64,
+    pub blocks: BlockFigures,
     /// Places in files that did not fit when the shard started.
     pub damage: u64,
     pub is_refusing: bool,
@@ -49,6 +50,25 @@ pub struct ShardFigures {
     pub scrape: Counters,
     pub exemplars: ExemplarFigures,
     pub remote: Figures,
+}
+
+/// What of a shard's figures is about its blocks.
+#[derive(Clone, Debug, Default)]
+pub struct BlockFigures {
+    pub loaded: u64,
+    pub bytes: u64,
+    pub min_time: Option<i64>,
+    pub cuts_triggered: u64,
+    pub cuts: u64,
+    pub failed_cuts: u64,
+    pub truncations: u64,
+    pub series_removed: u64,
+    pub time_retentions: u64,
+    pub size_retentions: u64,
+    pub cache_bytes: u64,
+    pub cache_hits: u64,
+    pub cache_misses: u64,
+    pub damage: u64,
 }
 
 /// Upper bounds of request durations, Prometheus's own.
@@ -345,7 +365,96 @@ fn rejects(p: &mut Page, shards: &[ShardFigures]) {
 /// Samples of a shard: floats, histograms.
 type ByType = fn(&ShardFigures) -> (u64, u64);
 
+type OfBlocks = fn(&BlockFigures) -> u64;
+
+/// Families of blocks: name, type, help.
+const BLOCK_FAMILIES: [(&str, &str, &str, OfBlocks); 14] = [
+    ("prometheus_tsdb_blocks_loaded", "gauge", "Number of currently loaded data blocks", |b| b.loaded),
+    (
+        "prometheus_tsdb_storage_blocks_bytes",
+        "gauge",
+        "The number of bytes that are currently used for local storage by all blocks.",
+        |b| b.bytes,
+    ),
+    (
+        "prometheus_tsdb_compactions_triggered_total",
+        "counter",
+        "Total number of triggered compactions for the partition.",
+        |b| b.cuts_triggered,
+    ),
+    (
+        "prometheus_tsdb_compactions_total",
+        "counter",
+        "Total number of compactions that were executed for the partition.",
+        |b| b.cuts,
+    ),
+    (
+        "prometheus_tsdb_compactions_failed_total",
+        "counter",
+        "Total number of compactions that failed for the partition.",
+        |b| b.failed_cuts,
+    ),
+    (
+        "prometheus_tsdb_head_truncations_total",
+        "counter",
+        "Total number of head truncations attempted.",
+        |b| b.truncations,
+    ),
+    (
+        "prometheus_tsdb_head_series_removed_total",
+        "counter",
+        "Total number of series removed in the head",
+        |b| b.series_removed,
+    ),
+    (
+        "prometheus_tsdb_time_retentions_total",
+        "counter",
+        "The number of times that blocks were deleted because the maximum time limit was exceeded.",
+        |b| b.time_retentions,
+    ),
+    (
+        "prometheus_tsdb_size_retentions_total",
+        "counter",
+        "The number of times that blocks were deleted because the maximum number of bytes was exceeded.",
+        |b| b.size_retentions,
+    ),
+    ("systole_block_cache_bytes", "gauge", "Bytes read of blocks and kept.", |b| b.cache_bytes),
+    ("systole_block_cache_hits_total", "counter", "Pieces of blocks found in the cache.", |b| b.cache_hits),
+    ("systole_block_cache_misses_total", "counter", "Pieces of blocks that were not in the cache.", |b| {
+        b.cache_misses
+    }),
+    (
+        "systole_block_damages_total",
+        "counter",
+        "Places in block files that did not fit and were set aside.",
+        |b| b.damage,
+    ),
+    ("systole_shards_with_blocks", "gauge", "Shards that have blocks.", |b| u64::from(b.loaded > 0)),
+];
+
+fn blocks(p: &mut Page, shards: &[ShardFigures]) {
+    for (name, kind, help, f) in BLOCK_FAMILIES {
+        p.single(name, kind, help, shards.iter().map(|s| f(&s.blocks)).sum::<u64>() as f64);
+    }
+    let oldest = shards.iter().flat_map(|s| s.blocks.min_time.or(s.min_time)).min();
+    if let Some(oldest) = oldest {
+        p.single(
+            "prometheus_tsdb_lowest_timestamp",
+            "gauge",
+            "Lowest timestamp value stored in the database. The unit is decided by the library consumer.",
+            oldest as f64,
+        );
+        p.single(
+            "prometheus_tsdb_lowest_timestamp_seconds",
+            "gauge",
+            "Lowest timestamp value stored in the database.",
+            oldest as f64 / 1e3,
+        );
+    }
+}
+
 fn checkpoints(p: &mut Page, shards: &[ShardFigures]) {
+    blocks(p, shards);
     for (name, help, f) in [
         (
             "prometheus_tsdb_checkpoint_creations_total",

@@ -14,6 +14,7 @@ pub mod logging;
 pub mod memory;
 pub mod metrics;
 pub mod query_log;
+pub mod retention;
 pub mod start;
 pub mod tsdb;
 pub mod tune;

@@ -19,7 +19,7 @@ use crate::app::flags::{Ack, Flags, parse_cpus};
 use crate::app::house::{House, Options, deal, features_of, jobs_of, set_exemplars};
 use crate::app::metrics::Requests;
 use crate::app::query_log::QueryLog;
-use crate::app::{logging, memory, tsdb, tune, web};
+use crate::app::{logging, memory, retention, tsdb, tune, web};
 use crate::config::{Config, Reading, process_environment};
 use crate::query::engine::{self, Engine};
 use crate::query::script;
@@ -113,6 +113,7 @@ fn serve(flags: Flags) -> Result<(), Stop> {
     logging::install(&flags.log_level, &flags.log_format);
     let clock = SystemClock::shared();
     let (load, source) = config_source(&flags);
+    let load = with_retention(load, &flags).map_err(wrong)?;
     let config = load().map_err(|e| wrong(format!("Error loading config ({source}): {e}")))?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -148,6 +149,23 @@ fn config_source(flags: &Flags) -> (LoadConfig, String) {
     };
     let source = format!("--config.file={}", path.display());
     (Box::new(move || Config::load(&path, Reading::ToRun, &process_environment)), source)
+}
+
+/// A second at least, as Prometheus has it.
+fn block_interval(text: &str) -> Result<Duration, Stop> {
+    let ms = duration_flag("storage.tsdb.block-reload-interval", text)?;
+    Ok(Duration::from_millis(ms.max(1000) as u64))
+}
+
+/// The flags' retention holds where the configuration says none.
+fn with_retention(load: LoadConfig, flags: &Flags) -> Result<LoadConfig, String> {
+    let default = retention::of_flags(&flags.retention_time, &flags.retention_size)?;
+    Ok(Box::new(move || {
+        load().map(|mut config| {
+            config.set_default_retention(default);
+            config
+        })
+    }))
 }
 
 async fn bind_all(addresses: &[String]) -> Result<Vec<TcpListener>, Stop> {
@@ -297,6 +315,10 @@ async fn run(
         ack_durable: backend.flags.ack == Ack::Durable,
         commons: backend.commons.clone(),
         features: features_of(&backend.flags),
+        block_cache_bytes: retention::bytes_of("storage.block-cache-size", &backend.flags.block_cache_size)
+            .map_err(wrong)?,
+        block_interval: block_interval(&backend.flags.block_interval)?,
+        retention: backend.loaded().config.storage.retention,
     };
     let house = tokio::task::spawn_blocking(move || House::start(&dir, options).map(|h| (h, dir)));
     let (house, _dir) = house.await.map_err(failed)?.map_err(failed)?;

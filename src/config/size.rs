@@ -41,7 +41,7 @@ pub fn parse_size(text: &str) -> Result<i64, String> {
 }
 
 /// `15MiB`, `1GiB512MiB`: every unit that is not zero.
-pub(super) fn format_size(bytes: i64) -> String {
+pub fn format_size(bytes: i64) -> String {
     let mut parts = Vec::new();
     let mut rest = bytes;
     for (i, prefix) in PREFIXES.iter().enumerate() {

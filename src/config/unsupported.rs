@@ -15,10 +15,9 @@ const ROOT: [(&str, &str); 5] = [
     ("remote_read", "samples are not read from other servers"),
 ];
 
-const TSDB: [(&str, &str); 3] = [
+const TSDB: [(&str, &str); 2] = [
     ("stale_series_compaction_threshold", "stale series are not compacted early"),
     ("chunk_encoding", "the encoding of chunks cannot be chosen"),
-    ("retention", "old samples are not deleted by these rules"),
 ];
 
 const JOB: [(&str, &str); 9] = [

@@ -172,6 +172,18 @@ pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
     }
 }
 
+/// Size of the file system that an open file lies in.
+pub(crate) fn file_system_bytes(file: &File) -> io::Result<u64> {
+    let mut about = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: takes an open descriptor and a place of the right size, which it fills where it succeeds.
+    if unsafe { libc::fstatvfs(file.as_raw_fd(), about.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so the place is filled.
+    let about = unsafe { about.assume_init() };
+    Ok(about.f_blocks.saturating_mul(about.f_frsize))
+}
+
 /// Hands a listening socket to this shard's executor.
 pub(crate) fn listener(socket: impl Into<OwnedFd>) -> glommio::net::TcpListener {
     // SAFETY: the number names a socket that this function owned and gives up by `into_raw_fd`.

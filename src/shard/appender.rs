@@ -41,6 +41,10 @@ impl Source {
         self.id
     }
 
+    pub fn shard_count(&self) -> u16 {
+        self.shards.len() as u16
+    }
+
     /// The time of the last row committed.
     pub fn last_time(&self) -> Timestamp {
         self.last_time

@@ -153,6 +153,10 @@ impl Imager {
         let Some(group) = shard.head.groups.get(self.group) else { return false };
         let id = self.group as u32;
         self.group += 1;
+        if group.series.is_empty() {
+            // A group that is gone.
+            return true;
+        }
         let number = |series| self.table.number(&shard.index, series);
         image::encode_group(shard.head.keys[id as usize], group, number, &mut self.groups_body);
         for series in group.series.iter().flatten() {
@@ -194,7 +198,7 @@ pub async fn write(
     let path = dir.join(checkpoint_name(start.first_segment));
     let beside = unpublished(&path);
     let mut out = PieceWriter::new(disk.open(&beside, Mode::Create).await?);
-    let blocks_end = Timestamp::MIN;
+    let blocks_end = shard.borrow().head.blocks_end().unwrap_or(Timestamp::MIN);
     out.push_block(&Header { owner, start, blocks_end }.encode());
     let mut imager = Imager::new(SLICE_BYTES);
     let mut piece_count = 0u64;
@@ -381,6 +385,10 @@ async fn try_read(
     if !is_ended && wanted == Pieces::All {
         damage.push(pieces.ahead.damage(bytes, "the checkpoint ends early"));
         return Ok(None);
+    }
+    if header.blocks_end > Timestamp::MIN {
+        shard.head.end_cut(header.blocks_end);
+        shard.head.settle_mint();
     }
     Ok(Some(Restored { shard, start: header.start, number: None, bytes }))
 }

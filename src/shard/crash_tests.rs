@@ -14,9 +14,9 @@ use crate::rt::disk::crash::{Crash, Fault};
 use crate::rt::disk::{CrashDisk, Disk, Tail};
 use crate::rt::pulse::{GRID_DEFAULT, Grid, Pulse};
 use crate::shard::appender::{Appender, Slot, Source};
+use crate::shard::cut_tests::asked;
 use crate::shard::keeper::{Keeper, LogState, Place, Refused};
 use crate::shard::record::SourceId;
-use crate::shard::select::Batch;
 use crate::shard::wal::pending::{Owner, Pending};
 
 const SERIES: usize = 5;
@@ -90,16 +90,11 @@ fn value(series: usize, time: Timestamp) -> f64 {
 }
 
 fn found(keeper: &Keeper) -> Known {
-    let shard = keeper.shard();
-    let mut selection = shard.select(&[Matcher::equal("__name__", "m")], 0, i64::MAX);
-    let mut batch = Batch::default();
+    let m = Matcher::equal("__name__", "m");
     let mut out = Known::new();
-    while shard.next_batch(&mut selection, &mut batch) {
-        for s in &batch.series {
-            let i = shard.labels(s.id).value_or_empty("i").parse().unwrap();
-            let pairs = batch.times_of(s).iter().zip(batch.values_of(s));
-            out.extend(pairs.map(|(t, v)| ((i, *t), v.to_bits())));
-        }
+    for (labels, (floats, _)) in asked(keeper, &[m], 0, i64::MAX) {
+        let i = labels.split('"').nth(3).and_then(|i| i.parse().ok()).expect("the label i");
+        out.extend(floats.into_iter().map(|(t, v, _)| ((i, t), v)));
     }
     out
 }
@@ -188,6 +183,22 @@ fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
 fn a_power_cut_at_any_operation_of_a_checkpoint_loses_nothing_acknowledged() {
     let count = cut_everywhere(|k, id, times| work_with(k, id, times, checkpoint_now_and_then));
     assert!(count > 40, "checkpoints have several sync points ({count})");
+}
+
+/// A block every fifth row, and a checkpoint after every other block.
+fn cut_now_and_then(keeper: &Keeper, t: Timestamp) {
+    if t % 5 == 0 && keeper.state() == LogState::Writing {
+        let _ = block_on(keeper.cut_now(&pulse(), t - 2));
+        if t % 10 == 0 {
+            let _ = block_on(keeper.checkpoint_now());
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_operation_of_a_cut_loses_nothing_acknowledged() {
+    let count = cut_everywhere(|k, id, times| work_with(k, id, times, cut_now_and_then));
+    assert!(count > 40, "cuts have several sync points ({count})");
 }
 
 const WAL: &str = "/data/shards/0000-of-0001/wal";

@@ -17,6 +17,8 @@ use model::Timestamp;
 use crate::rt::disk::{Disk, Tail};
 use crate::rt::gate::{Gate, Signal};
 use crate::rt::{self, Moment, Pulse};
+use crate::shard::block::Store;
+use crate::shard::block::retention::Retention;
 use crate::shard::checkpoint;
 use crate::shard::commons::Commons;
 use crate::shard::probe::Probe;
@@ -44,6 +46,9 @@ const CHECKPOINT_LOG_IMAGES: u64 = 2;
 
 /// How long a checkpoint that could not be written is left alone.
 const CHECKPOINT_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// What a shard keeps of its blocks in memory, until somebody says otherwise.
+const BLOCK_CACHE_BYTES: usize = 64 << 20;
 
 /// Tails of all shards together, and of one: half of it is what may wait while a commit runs.
 const TAILS_BYTES: usize = 256 << 20;
@@ -82,6 +87,10 @@ impl Place {
 
     pub fn wal_dir(&self) -> PathBuf {
         self.dir.join("wal")
+    }
+
+    pub fn blocks_dir(&self) -> PathBuf {
+        self.dir.join("blocks")
     }
 
     pub fn tail_path(&self) -> PathBuf {
@@ -126,16 +135,21 @@ pub(in crate::shard) struct Recovery {
     left: Vec<Vec<u8>>,
 }
 
-/// Reads the newest checkpoint at `place`, the log behind it, and the tail. Writes nothing.
+/// Reads the newest checkpoint at `place`, the log behind it, and the tail. Blocks have what is before `blocks_end`. Writes nothing.
 pub(in crate::shard) async fn recover(
     disk: &Rc<dyn Disk>,
     place: &Place,
     tail: &[u8],
+    blocks_end: Option<Timestamp>,
     recovered: &mut Recovered,
 ) -> Result<Recovery, rt::Error> {
     let wal_dir = place.wal_dir();
     let restored = checkpoint::restore(disk, &wal_dir, place.owner, &mut recovered.damage).await?;
     let mut shard = restored.shard;
+    if let Some(end) = blocks_end {
+        // Before the log: what it has from before is judged as it would be now.
+        shard.head.end_cut(end);
+    }
     let mut apply = |batch: &[u8]| match shard.apply(batch) {
         Ok(_) => Ok(()),
         Err(e) => {
@@ -169,12 +183,14 @@ struct Waiting {
 const WAITING_BYTES_MAX: usize = 512 << 20;
 
 pub struct Keeper {
-    disk: Rc<dyn Disk>,
-    place: Place,
-    shard: RefCell<Shard>,
+    pub(in crate::shard) disk: Rc<dyn Disk>,
+    pub(in crate::shard) place: Place,
+    pub(in crate::shard) shard: RefCell<Shard>,
+    pub(in crate::shard) store: Rc<Store>,
+    pub(in crate::shard) retention: RefCell<Retention>,
     pending: RefCell<Pending>,
     log: RefCell<Option<Log>>,
-    state: RefCell<LogState>,
+    pub(in crate::shard) state: RefCell<LogState>,
     commons: Arc<Commons>,
     /// Batches that wait for room in the tail, in order. A start defines millions of series within a second or
     /// two, faster than any disk takes their labels.
@@ -190,12 +206,14 @@ pub struct Keeper {
     due: Signal,
     durable: Signal,
     /// Bytes of the log behind the newest checkpoint, and that checkpoint's size.
-    log_bytes: Cell<u64>,
+    pub(in crate::shard) log_bytes: Cell<u64>,
     image_bytes: Cell<u64>,
     /// The newest checkpoint that is known to be whole, and the one before.
     checkpoint: Cell<Option<u64>>,
     previous_checkpoint: Cell<Option<u64>>,
     checkpoint_due: Signal,
+    /// Somebody wants one however short the log is.
+    checkpoint_asked: Cell<bool>,
     pub probe: Probe,
     pub recovered: Recovered,
     /// Series of this shard as the others know of them.
@@ -220,21 +238,27 @@ impl Keeper {
         commons: Arc<Commons>,
     ) -> Result<Self, rt::Error> {
         disk.create_dir(&place.wal_dir()).await?;
+        disk.create_dir(&place.blocks_dir()).await?;
         for dir in place.wal_dir().ancestors().skip(1).take(3) {
             disk.sync_dir(dir).await?;
         }
         let wal_dir = place.wal_dir();
         checkpoint::remove_unpublished(&disk, &wal_dir).await?;
+        let store = Store::open(disk.clone(), &place.blocks_dir(), place.owner, BLOCK_CACHE_BYTES).await?;
         let mut recovered = Recovered::default();
-        let Recovery { shard, start, number, left } =
-            recover(&disk, place, &tail.to_vec(), &mut recovered).await?;
+        let Recovery { mut shard, start, number, left } =
+            recover(&disk, place, &tail.to_vec(), store.own_end(), &mut recovered).await?;
         // What only the tail holds becomes the log's next frames before the tail is used again.
         let mut log = Log::new(disk.clone(), &wal_dir, place.owner, start.first_segment);
         let sequence = write_left(&mut log, start.next_sequence, &left).await?;
+        shard.head.end_life();
+        recovered.damage.extend(store.damage());
         let keeper = Keeper {
             disk,
             place: place.clone(),
             shard: RefCell::new(shard),
+            store: Rc::new(store),
+            retention: RefCell::default(),
             pending: RefCell::new(Pending::open(tail, place.owner, sequence)),
             log: RefCell::new(Some(log)),
             state: RefCell::new(LogState::Writing),
@@ -253,12 +277,32 @@ impl Keeper {
             checkpoint: Cell::new(number),
             previous_checkpoint: Cell::new(None),
             checkpoint_due: Signal::new(),
+            checkpoint_asked: Cell::new(false),
             probe: Probe::default(),
             recovered,
             told_series: Cell::new(0),
         };
+        if keeper.shard().head.blocks_end().is_some() {
+            // Not what lies beside rows: it may have come late, and be in no block.
+            keeper.trim_groups().await;
+            keeper.shard.borrow_mut().head.settle_mint();
+        }
         keeper.tell_commons();
         Ok(keeper)
+    }
+
+    /// The shard's blocks.
+    pub fn store(&self) -> &Rc<Store> {
+        &self.store
+    }
+
+    pub fn set_retention(&self, retention: Retention) {
+        self.retention.replace(retention);
+    }
+
+    pub(in crate::shard) fn ask_checkpoint(&self) {
+        self.checkpoint_asked.set(true);
+        self.checkpoint_due.notify();
     }
 
     /// The shard's memory. Not to be held across an await.
@@ -455,7 +499,7 @@ impl Keeper {
         self.durable_batches.set(self.committing.get());
         self.probe.note_commit(length, now.since(started));
         self.log_bytes.set(self.log_bytes.get() + frame_bytes(length) as u64);
-        if self.is_log_long() {
+        if self.is_checkpoint_due() {
             self.checkpoint_due.notify();
         }
         if matches!(&*self.state.borrow(), LogState::DiskFull(_)) {
@@ -478,14 +522,15 @@ impl Keeper {
 
 /// Checkpoints.
 impl Keeper {
-    fn is_log_long(&self) -> bool {
-        self.log_bytes.get() > CHECKPOINT_LOG_BYTES.max(CHECKPOINT_LOG_IMAGES * self.image_bytes.get())
+    fn is_checkpoint_due(&self) -> bool {
+        self.checkpoint_asked.get()
+            || self.log_bytes.get() > CHECKPOINT_LOG_BYTES.max(CHECKPOINT_LOG_IMAGES * self.image_bytes.get())
     }
 
     /// Writes checkpoints when they are due, until the gate closes. A task of the background's.
     pub async fn run_checkpoints(self: Rc<Self>, pulse: Pulse, gate: Gate) {
         while !gate.is_closing() {
-            or(self.checkpoint_due.wait_until(|| self.is_log_long()), gate.closing()).await;
+            or(self.checkpoint_due.wait_until(|| self.is_checkpoint_due()), gate.closing()).await;
             let write = async {
                 if let Err(e) = self.checkpoint_now().await {
                     tracing::error!(error = %e, "a checkpoint cannot be written: the log stays as it is");
@@ -505,6 +550,7 @@ impl Keeper {
 
     async fn checkpoint_imp(&self) -> Result<(), rt::Error> {
         let start = self.begin_segment().await;
+        self.checkpoint_asked.set(false);
         let bytes_before = self.log_bytes.get();
         let (dir, owner) = (self.place.wal_dir(), self.place.owner);
         let size = checkpoint::write(&self.disk, &dir, owner, start, &self.shard).await?;

@@ -31,7 +31,7 @@ impl Shard {
     /// Series that any of `selectors` takes (all where there is none) and that have samples between two times.
     pub fn series_in(&self, selectors: &[Vec<Matcher>], start: Timestamp, end: Timestamp) -> Vec<SeriesId> {
         let mut ids: Vec<u32> = match selectors {
-            [] => (0..self.index().series_count() as u32).collect(),
+            [] => self.index().ids().collect(),
             [one] => self.index().matching(one),
             many => {
                 let mut all: Vec<u32> = many.iter().flat_map(|m| self.index().matching(m)).collect();

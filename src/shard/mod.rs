@@ -6,9 +6,13 @@
 //! Never: knows targets, questions, URLs, or a clock.
 
 pub mod appender;
+pub mod block;
 pub mod budget;
 pub mod checkpoint;
 pub mod commons;
+pub mod cut;
+pub mod deep;
+pub mod deep_meta;
 pub mod exemplars;
 pub mod head;
 pub mod history;
@@ -23,10 +27,13 @@ pub mod reshard;
 pub mod select;
 pub mod stream;
 pub mod table;
+pub mod upkeep;
 pub mod wal;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod cut_tests;
 
 use std::sync::Arc;
 

@@ -26,6 +26,16 @@ pub struct Probe {
     pub failed_commits: Cell<u64>,
     pub checkpoints: Cell<u64>,
     pub failed_checkpoints: Cell<u64>,
+    /// Blocks cut from the head: begun, made, failed.
+    pub cuts_triggered: Cell<u64>,
+    pub cuts: Cell<u64>,
+    pub failed_cuts: Cell<u64>,
+    /// How often the head gave memory back, and series that it dropped.
+    pub truncations: Cell<u64>,
+    pub series_removed: Cell<u64>,
+    /// Blocks that went because of their age, and because of all blocks' size.
+    pub time_retentions: Cell<u64>,
+    pub size_retentions: Cell<u64>,
 }
 
 fn add(cell: &Cell<u64>, n: usize) {
@@ -33,6 +43,10 @@ fn add(cell: &Cell<u64>, n: usize) {
 }
 
 impl Probe {
+    pub fn add(&self, cell: &Cell<u64>, n: u64) {
+        cell.set(cell.get() + n);
+    }
+
     pub fn note_applied(&self, a: &Applied) {
         add(&self.samples, a.sample_count);
         add(&self.series_created, a.series_created);

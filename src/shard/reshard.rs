@@ -1,22 +1,29 @@
 //! Another number of shards than last time: every series is dealt anew by its hash, and each new shard begins with
-//! a checkpoint.
+//! a checkpoint. Blocks are not written again: each new shard links every block of the old ones and reads of it what is
+//! its own.
 //!
 //! The new shards are made beside the old ones and take their place by renames; a start that finds the work half done
 //! finishes or undoes it. Runs before the shards start, on a plain thread, with the memory that they will have.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use futures_lite::future::block_on;
-use model::SeriesId;
+use hashbrown::HashSet;
+use model::{SeriesId, Timestamp};
 
 use crate::rt::Error;
-use crate::rt::disk::{Disk, PlainDisk, Tail};
+use crate::rt::disk::{Disk, Mode, PlainDisk, Tail};
 use crate::shard::Shard;
+use crate::shard::block::Store;
+use crate::shard::block::layout::{BlockId, Header};
+use crate::shard::block::reader::id_of_name;
+use crate::shard::block::writer::block_name;
 use crate::shard::checkpoint;
 use crate::shard::head::group::Group;
 use crate::shard::keeper::{Place, Recovered, recover, shard_dir_name};
+use crate::shard::pieces::BLOCK_BYTES;
 use crate::shard::record::SourceId;
 use crate::shard::wal::pending::Owner;
 use crate::shard::wal::reader::Start;
@@ -56,6 +63,7 @@ pub fn reshard(
         for shard in 0..old_count {
             let place = Place::new(data_dir, Owner { directory_id, shard, shard_count: old_count });
             dealer.deal(&load(&disk, &place).await?);
+            dealer.note_blocks(&disk, &place).await?;
             tails.push(place.tail_path());
         }
         dealer.write(&disk, &new_dir, directory_id).await?;
@@ -84,7 +92,12 @@ async fn load(disk: &Rc<dyn Disk>, place: &Place) -> Result<Shard, Error> {
         Err(_) => Vec::new(),
     };
     let mut recovered = Recovered::default();
-    let recovery = recover(disk, place, &tail, &mut recovered).await?;
+    let store = match place.blocks_dir().exists() {
+        true => Some(Store::open(disk.clone(), &place.blocks_dir(), place.owner, 0).await?),
+        false => None,
+    };
+    let blocks_end = store.and_then(|s| s.own_end());
+    let recovery = recover(disk, place, &tail, blocks_end, &mut recovered).await?;
     for damage in &recovered.damage {
         tracing::error!(%damage, "the shard is damaged: what is not whole was left out");
     }
@@ -105,15 +118,43 @@ struct Dealer {
     shards: Vec<Shard>,
     life: u64,
     source_count: u64,
+    /// Files of blocks, each once: shards of an earlier dealing may share one.
+    blocks: Vec<PathBuf>,
+    known: HashSet<(u16, u16, u64)>,
+    /// Where the blocks of the old shards end, as far as all of them have some.
+    blocks_end: Option<Timestamp>,
 }
 
 impl Dealer {
     fn new(new_count: u16, life: u64) -> Self {
         let shards = (0..new_count).map(|_| Shard::default()).collect();
-        Dealer { shards, life, source_count: 0 }
+        let (blocks, known) = (Vec::new(), HashSet::new());
+        Dealer { shards, life, source_count: 0, blocks, known, blocks_end: Some(Timestamp::MAX) }
+    }
+
+    /// Notes the blocks of an old shard.
+    async fn note_blocks(&mut self, disk: &Rc<dyn Disk>, place: &Place) -> Result<(), Error> {
+        let dir = place.blocks_dir();
+        if !dir.exists() {
+            return Ok(());
+        }
+        for entry in disk.list(&dir).await?.iter().filter(|e| id_of_name(&e.name).is_some()) {
+            let path = dir.join(&entry.name);
+            let file = disk.open(&path, Mode::Read).await?;
+            let header = Header::decode(&file.read_at(0, BLOCK_BYTES).await?);
+            // A file whose header is damaged may still have whole parts.
+            let is_new =
+                header.map_or(true, |h| self.known.insert((h.owner.shard, h.owner.shard_count, h.id.0)));
+            if is_new {
+                self.blocks.push(path);
+            }
+        }
+        Ok(())
     }
 
     fn deal(&mut self, old: &Shard) {
+        let end = old.head.blocks_end();
+        self.blocks_end = self.blocks_end.zip(end).map(|(a, b)| a.min(b));
         for group in &old.head().groups {
             self.deal_group(old, group);
         }
@@ -154,12 +195,22 @@ impl Dealer {
 
     async fn write(self, disk: &Rc<dyn Disk>, new_dir: &Path, directory_id: u64) -> Result<(), Error> {
         let shard_count = self.shards.len() as u16;
-        for (i, shard) in self.shards.into_iter().enumerate() {
+        let blocks_end = self.blocks_end.filter(|end| *end < Timestamp::MAX);
+        for (i, mut shard) in self.shards.into_iter().enumerate() {
+            if let Some(end) = blocks_end {
+                shard.head.end_cut(end);
+            }
             let owner = Owner { directory_id, shard: i as u16, shard_count };
             let dir = new_dir.join(shard_dir_name(owner.shard, shard_count));
             disk.create_dir(&dir.join("wal")).await?;
             let start = Start { first_segment: 1, next_sequence: 1 };
             checkpoint::write(disk, &dir.join("wal"), owner, start, &RefCell::new(shard)).await?;
+            let blocks_dir = dir.join("blocks");
+            disk.create_dir(&blocks_dir).await?;
+            for (id, path) in (1..).zip(&self.blocks) {
+                disk.link(path, &blocks_dir.join(block_name(BlockId(id)))).await?;
+            }
+            disk.sync_dir(&blocks_dir).await?;
             disk.sync_dir(&dir).await?;
         }
         Ok(())
@@ -171,7 +222,7 @@ mod tests {
     use super::*;
     use crate::shard::appender::{Appender, Source};
     use crate::shard::select::Batch;
-    use model::{Labels, Matcher, Timestamp};
+    use model::{Labels, Matcher};
     use std::collections::BTreeMap;
 
     fn samples(shards: &[Shard]) -> BTreeMap<String, Vec<(Timestamp, u64)>> {

@@ -75,10 +75,14 @@ impl Batch {
 /// Series chosen by matchers, and how far their reading has come. Both times are inclusive.
 #[derive(Debug)]
 pub struct Selection {
+    /// Where the question begins; what lies between this and `mint` is in blocks.
+    pub wanted_from: Timestamp,
     pub mint: Timestamp,
     pub maxt: Timestamp,
     /// Where series are many: those of one group after the other are placed while it is read.
     pub(in crate::shard) wide: Option<Wide>,
+    /// What the head has now stays in memory for as long as this lives.
+    pub(in crate::shard) pin: Arc<()>,
     /// Series that lie in exactly one group: (group, slot, id), in that order.
     pub(in crate::shard) placed: Vec<(u32, u32, SeriesId)>,
     /// Series that need a merge: in several groups, or with a side buffer.

@@ -51,7 +51,7 @@ impl TableWriter {
     pub fn number(&mut self, index: &Index, id: SeriesId) -> u32 {
         let i = id.0 as usize;
         if self.series_numbers.len() <= i {
-            self.series_numbers.resize(index.series_count().max(i + 1), NONE);
+            self.series_numbers.resize(index.id_count().max(i + 1), NONE);
         }
         if self.series_numbers[i] == NONE {
             self.series_numbers[i] = self.series_count;

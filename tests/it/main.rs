@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one link. The real program, real sockets, the house rules.
 
 mod api;
+mod blocks;
 mod differential;
 mod exchange;
 mod formats;

@@ -24,6 +24,7 @@ use crate::query::frame::{Cell, Row, TYPE_LABEL, histogram_sample_count, is_abse
 use crate::query::plan::physical::{Chain, Fold, Fragment, Read};
 use crate::query::value::Series;
 use crate::shard::Shard;
+use crate::shard::deep::Deep;
 use crate::shard::head::edges::EdgeColumns;
 use crate::shard::index::{LabelColumn, SymbolId};
 use crate::shard::select::{Batch, BatchSeries};
@@ -67,7 +68,15 @@ const TURN_ROWS: usize = 64;
 pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, Error> {
     let chain = &fragment.chain;
     let (mint, maxt) = time_span(&chain.selector, &chain.read, fragment.steps, fragment.settings.lookback);
-    let mut selection = shard.with(|s| s.select(&chain.selector.matchers, mint, maxt));
+    // In one turn: what is not in the blocks then is in the head.
+    let (mut selection, blocks) = shard.with(|s| {
+        let blocks = shard.store().map(|store| (store.overlapping(mint, maxt), store));
+        (s.select(&chain.selector.matchers, mint, maxt), blocks)
+    });
+    if let Some((blocks, store)) = blocks.filter(|(blocks, _)| !blocks.is_empty()) {
+        let deep = Deep::new(store, blocks, vec![chain.selector.matchers.to_vec()], selection);
+        return run_deep(shard, fragment, deep).await;
+    }
     fragment.meter.select(selection.series_count() as u64);
     selection.newest_only = newest_is_enough(fragment);
     let mut work = shard.with(|s| Work::new(s, fragment));
@@ -132,6 +141,44 @@ fn rate_of_groups(fragment: &Fragment) -> Option<RateKind> {
         Read::Window { function: Function::Delta, .. } if is_fit => Some(RateKind::Delta),
         _ => None,
     }
+}
+
+/// Runs a fragment that reaches into blocks.
+async fn run_deep<A: Access>(shard: &A, fragment: &Fragment, mut deep: Deep) -> Result<Partial, Error> {
+    while shard.with(|s| deep.take_head(s)) {
+        shard.breathe().await?;
+    }
+    while deep.take_part().await {
+        shard.breathe().await?;
+    }
+    if deep.is_full() {
+        return Err(Error::Execution("the query selects more series than it can name".to_owned()));
+    }
+    fragment.meter.select(deep.series_count() as u64);
+    let mut work = Work::new(deep.names(), fragment);
+    let (mut batch, mut batch_number) = (Batch::default(), 0);
+    while deep.fetch().await {
+        shard.with(|s| deep.decode(s, &mut batch));
+        shard.breathe().await?;
+        batch_number += 1;
+        let mut series = batch.series.as_slice();
+        while !series.is_empty() {
+            let turn = turn_length(series);
+            let (now, rest) = series.split_at(turn);
+            series = rest;
+            work.take(deep.names(), &batch, batch_number, now)?;
+            work.end_turn()?;
+            shard.breathe().await?;
+        }
+    }
+    let mut rows = Vec::with_capacity(work.rows.len());
+    let mut unnamed = std::mem::take(&mut work.rows).into_iter();
+    while unnamed.len() > 0 {
+        let named = work.named(deep.names(), unnamed.by_ref().take(TURN_ROWS), &mut rows);
+        fragment.meter.turn(0, 0, named)?;
+        shard.breathe().await?;
+    }
+    Ok(work.finish(rows))
 }
 
 /// Whether a single look at each series' newest sample answers the fragment.

@@ -361,6 +361,14 @@ impl Disk for CrashDisk {
         self.change("rename", from, |state| state.rename(from, to))
     }
 
+    fn link(&self, from: &Path, to: &Path) -> Io<'_, ()> {
+        self.change("link", to, |state| {
+            let id = state.find(from)?;
+            state.live.files.entry(to.to_path_buf()).or_insert(id);
+            Ok(())
+        })
+    }
+
     fn remove(&self, path: &Path) -> Io<'_, ()> {
         self.change("remove", path, |state| state.remove(path))
     }

@@ -86,6 +86,11 @@ impl Disk for DirectDisk {
         elsewhere(move || std::fs::rename(&from, to).map_err(|e| Error::file("rename", from, e)))
     }
 
+    fn link(&self, from: &Path, to: &Path) -> Io<'_, ()> {
+        let (from, to) = (from.to_path_buf(), to.to_path_buf());
+        elsewhere(move || plain::link(&from, &to))
+    }
+
     fn remove(&self, path: &Path) -> Io<'_, ()> {
         let path = path.to_path_buf();
         elsewhere(move || plain::remove(&path))

@@ -23,7 +23,7 @@ pub use crash::CrashDisk;
 pub use direct::DirectDisk;
 pub(crate) use direct::{open_device, prepare_device};
 pub use lock::DirLock;
-pub use plain::PlainDisk;
+pub use plain::{PlainDisk, file_system_bytes};
 pub use tail::Tail;
 
 /// An operation under way. One box for a block of 4 KiB and more is nothing.
@@ -60,6 +60,9 @@ pub trait Disk {
     fn create_dir(&self, dir: &Path) -> Io<'_, ()>;
     /// Moves a file or directory within the file system; durable after [`Disk::sync_dir`] of both directories.
     fn rename(&self, from: &Path, to: &Path) -> Io<'_, ()>;
+    /// Gives a file a second name in the same file system; durable after [`Disk::sync_dir`]. No error where the name
+    /// is there already.
+    fn link(&self, from: &Path, to: &Path) -> Io<'_, ()>;
     /// Removes a file, or a directory with all in it; durable after [`Disk::sync_dir`].
     fn remove(&self, path: &Path) -> Io<'_, ()>;
     /// Makes the names in a directory durable.

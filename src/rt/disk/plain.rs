@@ -54,6 +54,10 @@ impl Disk for PlainDisk {
         done(fs::rename(from, to).map_err(|e| Error::file("rename", from, e)))
     }
 
+    fn link(&self, from: &Path, to: &Path) -> Io<'_, ()> {
+        done(link(from, to))
+    }
+
     fn remove(&self, path: &Path) -> Io<'_, ()> {
         done(remove(path))
     }
@@ -139,6 +143,13 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<Entry>, Error> {
     Ok(entries)
 }
 
+pub(crate) fn link(from: &Path, to: &Path) -> Result<(), Error> {
+    match fs::hard_link(from, to) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(Error::file("link", to, e)),
+        _ => Ok(()),
+    }
+}
+
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     let about = fs::symlink_metadata(path).map_err(|e| Error::file("remove", path, e))?;
     let removed = if about.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
@@ -148,4 +159,10 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     fs::File::open(dir).and_then(|opened| opened.sync_all()).map_err(|e| Error::file("sync", dir, e))
+}
+
+/// Size of the file system that holds `path`.
+pub fn file_system_bytes(path: &Path) -> Result<u64, Error> {
+    let opened = fs::File::open(path).and_then(|file| crate::rt::buffer::file_system_bytes(&file));
+    opened.map_err(|e| Error::file("stat file system of", path, e))
 }

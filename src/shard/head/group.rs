@@ -28,6 +28,8 @@ pub(in crate::shard) struct Group {
     pub(in crate::shard) sealed: Vec<Window>,
     /// Open rows at which the next seal is due.
     pub(in crate::shard) seal_at: u32,
+    /// Its source belongs to an earlier life of the process: nobody appends to it any more.
+    pub(in crate::shard) is_over: bool,
 }
 
 /// Rows of a sealed window: long enough that a chunk's header is little beside its values, short enough that the
@@ -46,6 +48,7 @@ impl Default for Group {
             open: RowLog::default(),
             sealed: Vec::new(),
             seal_at: SEAL_ROWS,
+            is_over: false,
         }
     }
 }
@@ -114,8 +117,18 @@ impl Group {
         let newest = open.last_row().map(|r| r.time).max(sealed.last().map(|w| w.last_time));
         let last_time = newest.map_or(last_time, |n| n.max(last_time));
         let seal_at = seal_at.clamp(1, SEALED_ROWS_MAX as u32);
-        let mut group =
-            Group { series, base, last, last_time, slot_times, present_count, open, sealed, seal_at };
+        let mut group = Group {
+            series,
+            base,
+            last,
+            last_time,
+            slot_times,
+            present_count,
+            open,
+            sealed,
+            seal_at,
+            is_over: false,
+        };
         if group.open.row_count() == 0
             && group.slot_times.is_empty()
             && group.base.iter().all(|v| is_absent(*v))
@@ -316,7 +329,7 @@ impl Group {
     pub(in crate::shard) fn read(&self, slots: &[u32], mint: Timestamp, maxt: Timestamp, out: &mut Columns) {
         out.times.clear();
         out.values.clear();
-        if self.last_time < mint {
+        if self.last_time < mint || maxt < mint {
             return;
         }
         out.windows.clear();

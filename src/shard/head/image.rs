@@ -178,7 +178,7 @@ pub(in crate::shard) fn decode_side(r: &mut Reader<'_>) -> Result<(u32, SideBuff
     Ok((series, SideBuffer { times, values, starts, histograms }))
 }
 
-fn encode_histogram(h: &FloatHistogram, out: &mut Vec<u8>) {
+pub(in crate::shard) fn encode_histogram(h: &FloatHistogram, out: &mut Vec<u8>) {
     out.push(h.counter_reset_hint as u8);
     varint::write_signed(i64::from(h.schema), out);
     put_u64s([h.zero_threshold, h.zero_count, h.count, h.sum].iter().map(|v| v.to_bits()), out);
@@ -197,7 +197,7 @@ fn encode_histogram(h: &FloatHistogram, out: &mut Vec<u8>) {
     put_u64s(h.custom_values.iter().map(|v| v.to_bits()), out);
 }
 
-fn decode_histogram(r: &mut Reader<'_>) -> Result<FloatHistogram, Malformed> {
+pub(in crate::shard) fn decode_histogram(r: &mut Reader<'_>) -> Result<FloatHistogram, Malformed> {
     let counter_reset_hint = match r.u8()? {
         0 => CounterResetHint::Unknown,
         1 => CounterResetHint::Reset,

@@ -6,6 +6,7 @@
 //! Never: writes files, knows labels or who is asking.
 
 pub mod edges;
+mod gc;
 pub mod group;
 mod hint;
 pub(in crate::shard) mod image;
@@ -63,6 +64,7 @@ pub struct Head {
     pub sealed_windows: u64,
     mint: Option<Timestamp>,
     maxt: Option<Timestamp>,
+    pub(in crate::shard) life: gc::Life,
     pub appended_floats: u64,
     pub appended_histograms: u64,
 }
@@ -114,7 +116,8 @@ impl Head {
     /// reading rows.
     pub fn has_samples(&self, id: SeriesId, start: Timestamp, end: Timestamp) -> bool {
         let first = self.places.get(id.0 as usize).filter(|p| p.group != NOWHERE);
-        let in_group = |p: &Place| self.groups[p.group as usize].overlaps(start, end);
+        let shown_from = self.clamped(start);
+        let in_group = |p: &Place| shown_from <= end && self.groups[p.group as usize].overlaps(shown_from, end);
         let in_side = || {
             self.side.get(&id).is_some_and(|s| {
                 s.times.iter().chain(s.histograms.iter().map(|h| &h.time)).any(|t| (start..=end).contains(t))
@@ -126,7 +129,7 @@ impl Head {
     }
 
     pub fn group_count(&self) -> usize {
-        self.groups.len()
+        self.groups.len() - self.life.hole_count()
     }
 
     pub fn heap_bytes(&self) -> usize {
@@ -220,8 +223,8 @@ impl Head {
         if id == next {
             // A multiplicative hash spreads the first seals over one window's length.
             let spread = next.wrapping_mul(0x9e37_79b1) >> 16;
-            self.groups.push(Group::staggered(SEAL_ROWS / 2 + spread % SEAL_ROWS));
-            self.keys.push((source, slot / GROUP_SLOTS_MAX));
+            let group = Group::staggered(SEAL_ROWS / 2 + spread % SEAL_ROWS);
+            return self.take_hole((source, slot / GROUP_SLOTS_MAX), group);
         }
         id
     }
@@ -305,6 +308,10 @@ impl Head {
             self.sealed_windows += 1;
         }
         self.note_time(row.time);
+        if self.is_before_valid(row.time) {
+            // Its values are known from here on, its samples lie behind what blocks have: they are not shown.
+            return Ok(Taken { out_of_order: sample_count, ..Taken::default() });
+        }
         Ok(Taken { sample_count, ..Taken::default() })
     }
 
@@ -318,12 +325,14 @@ impl Head {
     ) -> Result<Standing, Error> {
         let id = self.series_at(source, slot)?;
         let Late { time, start, value } = sample;
+        self.check_valid(time, late)?;
         self.mark_scattered(id);
         let result = self.side.entry(id).or_default().append_float(time, start, value);
         let standing = standing_of(result, time, late)?;
         if standing == Standing::Late {
             self.late.push((id, sample));
         }
+        self.note_behind(id, time);
         self.appended_floats += 1;
         self.note_time(time);
         Ok(standing)
@@ -339,6 +348,7 @@ impl Head {
     ) -> Result<Standing, Error> {
         let id = self.series_at(source, slot)?;
         let time = point.time;
+        self.check_valid(time, late)?;
         let hint = hint::stored_hint(self.histogram_before(id, time), &point.histogram);
         if hint != point.histogram.counter_reset_hint {
             Arc::make_mut(&mut point.histogram).counter_reset_hint = hint;
@@ -358,6 +368,7 @@ impl Head {
             self.note_beside(source, slot, time);
         }
         self.appended_histograms += 1;
+        self.note_behind(id, time);
         self.note_time(time);
         Ok(standing)
     }
@@ -376,6 +387,7 @@ impl Head {
             run.clear();
             run.extend(same.iter().map(|(_, l)| *l));
             self.mark_scattered(same[0].0);
+            self.note_behind(same[0].0, same[0].1.time);
             went_in += self.side.entry(same[0].0).or_default().merge_late(&mut run);
         }
         let same_again = late.len() - went_in;
@@ -403,10 +415,31 @@ impl Head {
         mint: Timestamp,
         maxt: Timestamp,
     ) -> Selection {
+        self.selection_within(ids, (mint, self.clamped(mint)), maxt, self.life.pin())
+    }
+
+    /// Series of an earlier selection, to be read as that one would.
+    pub(in crate::shard) fn resumed(
+        &self,
+        earlier: &Selection,
+        ids: impl Iterator<Item = SeriesId>,
+    ) -> Selection {
+        self.selection_within(ids, (earlier.wanted_from, earlier.mint), earlier.maxt, earlier.pin.clone())
+    }
+
+    fn selection_within(
+        &self,
+        ids: impl Iterator<Item = SeriesId>,
+        (wanted_from, mint): (Timestamp, Timestamp),
+        maxt: Timestamp,
+        pin: Arc<()>,
+    ) -> Selection {
         let mut s = Selection {
+            wanted_from,
             mint,
             maxt,
             wide: None,
+            pin,
             placed: Vec::with_capacity(ids.size_hint().0),
             scattered: Vec::new(),
             newest_only: false,
@@ -488,13 +521,14 @@ impl Head {
         let histograms_from = histograms.len() as u32;
         let mut has_starts = false;
         if let Some(side) = self.side.get(&id) {
-            let from = side.times.partition_point(|t| *t < s.mint);
+            // Beside rows lies what came late, too, behind the end of blocks.
+            let from = side.times.partition_point(|t| *t < s.wanted_from);
             let to = side.times.partition_point(|t| *t <= s.maxt);
             has_starts = !side.starts.is_empty();
             samples.extend(
                 (from..to).map(|i| (side.times[i], side.values[i], side.starts.get(i).copied().unwrap_or(0))),
             );
-            let inside = side.histograms.iter().filter(|h| (s.mint..=s.maxt).contains(&h.time));
+            let inside = side.histograms.iter().filter(|h| (s.wanted_from..=s.maxt).contains(&h.time));
             histograms.extend(inside.cloned());
         }
         samples.sort_by_key(|x| x.0);

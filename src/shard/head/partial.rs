@@ -93,6 +93,11 @@ impl Head {
         late: Option<Timestamp>,
     ) -> Taken {
         let mask = std::mem::take(&mut self.mask);
+        if self.is_before_valid(row.time) {
+            let taken = self.append_behind(group_id, row, &mask, late);
+            self.mask = mask;
+            return taken;
+        }
         let group = &mut self.groups[group_id as usize];
         // Before a new row, not behind it: the last row stays open for what else has its time.
         if row.time > group.last_time() && group.seal_if_due(&mut self.sealer, &mut self.columns) {
@@ -109,6 +114,33 @@ impl Head {
         if taken.sample_count > 0 {
             self.appended_floats += taken.sample_count as u64;
             self.note_time(row.time);
+        }
+        taken
+    }
+
+    /// A row from before the end of the newest block: only what may be out of order is taken, and lies beside rows.
+    fn append_behind(
+        &mut self,
+        group_id: u32,
+        row: &RowEntry<'_>,
+        mask: &[u64],
+        late: Option<Timestamp>,
+    ) -> Taken {
+        let mut taken = Taken::default();
+        match late {
+            None => taken.out_of_order = row.value_count(),
+            Some(oldest) if row.time < oldest => taken.too_old = row.value_count(),
+            Some(_) => {
+                for (slot, bits) in slots_of(mask).zip(row.values()) {
+                    let series = self.groups[group_id as usize].series.get(slot).copied().flatten();
+                    let Some(id) = series else { continue };
+                    self.late.push((id, Late { time: row.time, start: 0, value: f64::from_bits(bits) }));
+                    taken.late += 1;
+                }
+                taken.sample_count = taken.late;
+                self.appended_floats += taken.sample_count as u64;
+                self.note_time(row.time);
+            }
         }
         taken
     }

@@ -64,7 +64,7 @@ impl Index {
                 Some(r) => intersected(&r, &list),
             });
         }
-        let mut result = result.unwrap_or_else(|| (0..self.series_count() as u32).collect());
+        let mut result = result.unwrap_or_else(|| self.ids().collect());
         for m in negative {
             if result.is_empty() {
                 break;

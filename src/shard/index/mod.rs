@@ -7,6 +7,7 @@
 
 pub mod matching;
 pub mod postings;
+pub mod removal;
 pub mod symbols;
 
 use hashbrown::{HashMap, HashTable};
@@ -51,6 +52,9 @@ pub struct Index {
     values: Vec<SymbolId>,
     hashes: Vec<SeriesHash>,
     by_hash: HashTable<u32>,
+    /// A bit for each series that was taken out.
+    removed: Vec<u64>,
+    removed_count: usize,
 }
 
 /// The index has no room for another series or another text: its tables are addressed by u32.
@@ -63,6 +67,11 @@ pub struct Full {
 
 impl Index {
     pub fn series_count(&self) -> usize {
+        self.entries.len() - self.removed_count
+    }
+
+    /// Ids given out so far: every id is below this.
+    pub fn id_count(&self) -> usize {
         self.entries.len()
     }
 

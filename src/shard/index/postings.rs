@@ -1,6 +1,6 @@
 //! Which series have a label: sorted lists of series ids by (name, value), and the values of each name.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use model::SeriesId;
 
 use crate::shard::index::symbols::SymbolId;
@@ -38,6 +38,34 @@ impl Postings {
                     ids.push(id.0);
                 }
             },
+        }
+    }
+
+    /// Keeps of a list what `stays` says; true where nothing is left, and then the list is gone.
+    pub fn retain(&mut self, name: SymbolId, value: SymbolId, stays: impl Fn(u32) -> bool) -> bool {
+        let hashbrown::hash_map::Entry::Occupied(mut e) = self.lists.entry((name, value)) else {
+            return false;
+        };
+        let is_empty = match e.get_mut() {
+            List::One(id) => !stays(*id),
+            List::Many(ids) => {
+                ids.retain(|id| stays(*id));
+                ids.is_empty()
+            }
+        };
+        if is_empty {
+            e.remove();
+        }
+        is_empty
+    }
+
+    /// Takes values of a name out that no series has any more.
+    pub fn remove_values(&mut self, name: SymbolId, gone: &HashSet<SymbolId>) {
+        if let Some(values) = self.values.get_mut(&name) {
+            values.retain(|v| !gone.contains(v));
+            if values.is_empty() {
+                self.values.remove(&name);
+            }
         }
     }
 

@@ -1,0 +1,206 @@
+//! What lies where in a block file: its header, its directory, its end.
+
+use codec::Error as Malformed;
+use codec::crc32c::checksum;
+use codec::varint::{self, Reader};
+use model::Timestamp;
+
+use crate::shard::pieces::BLOCK_BYTES;
+use crate::shard::wal::pending::Owner;
+
+const MAGIC: &[u8; 8] = b"SYSTBLK1";
+const END_MAGIC: &[u8; 8] = b"SYSTBLKE";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 64;
+
+/// Kinds of pieces.
+pub const DATA: u32 = 1;
+pub const PART: u32 = 2;
+pub const DIRECTORY: u32 = 3;
+
+/// A block in its shard: ascending, never used again while a file has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockId(pub u64);
+
+/// The first page of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The shard that wrote it.
+    pub owner: Owner,
+    pub id: BlockId,
+    /// The range that it covers: `mint <= t < maxt`.
+    pub mint: Timestamp,
+    pub maxt: Timestamp,
+    /// 1 where it was cut from the head, more where it was made of other blocks.
+    pub level: u32,
+}
+
+fn u32_at(b: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
+}
+
+fn u64_at(b: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(b, at)) | u64::from(u32_at(b, at + 4)) << 32
+}
+
+impl Header {
+    pub fn encode(&self) -> [u8; BLOCK_BYTES] {
+        let mut b = [0; BLOCK_BYTES];
+        b[..8].copy_from_slice(MAGIC);
+        b[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        b[12..14].copy_from_slice(&self.owner.shard.to_le_bytes());
+        b[14..16].copy_from_slice(&self.owner.shard_count.to_le_bytes());
+        b[16..24].copy_from_slice(&self.owner.directory_id.to_le_bytes());
+        b[24..32].copy_from_slice(&self.id.0.to_le_bytes());
+        b[32..40].copy_from_slice(&self.mint.to_le_bytes());
+        b[40..48].copy_from_slice(&self.maxt.to_le_bytes());
+        b[48..52].copy_from_slice(&self.level.to_le_bytes());
+        let crc = checksum(&b[..HEADER_BYTES - 4]);
+        b[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+        b
+    }
+
+    pub fn decode(b: &[u8]) -> Result<Self, &'static str> {
+        let b = b.get(..HEADER_BYTES).ok_or("the block is shorter than its header")?;
+        if &b[..8] != MAGIC {
+            return Err("this is not a block");
+        }
+        if checksum(&b[..HEADER_BYTES - 4]) != u32_at(b, HEADER_BYTES - 4) {
+            return Err("the block header's checksum does not fit");
+        }
+        if u32_at(b, 8) != VERSION {
+            return Err("the block has a version that this program does not know");
+        }
+        let owner = Owner {
+            shard: u16::from_le_bytes([b[12], b[13]]),
+            shard_count: u16::from_le_bytes([b[14], b[15]]),
+            directory_id: u64_at(b, 16),
+        };
+        let (mint, maxt) = (u64_at(b, 32) as i64, u64_at(b, 40) as i64);
+        Ok(Header { owner, id: BlockId(u64_at(b, 24)), mint, maxt, level: u32_at(b, 48) })
+    }
+}
+
+/// The last page of a file: where the directory lies.
+pub fn encode_end(directory_page: u32) -> [u8; BLOCK_BYTES] {
+    let mut b = [0; BLOCK_BYTES];
+    b[..8].copy_from_slice(END_MAGIC);
+    b[8..12].copy_from_slice(&directory_page.to_le_bytes());
+    let crc = checksum(&b[..12]);
+    b[12..16].copy_from_slice(&crc.to_le_bytes());
+    b
+}
+
+pub fn decode_end(b: &[u8]) -> Result<u32, &'static str> {
+    let b = b.get(..16).ok_or("the block is shorter than its end")?;
+    if &b[..8] != END_MAGIC || checksum(&b[..12]) != u32_at(b, 12) {
+        return Err("the block's last page does not fit");
+    }
+    Ok(u32_at(b, 8))
+}
+
+/// A piece in its file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PieceRef {
+    /// Its first page of 4 KiB, and how many it has.
+    pub page: u32,
+    pub pages: u32,
+}
+
+impl PieceRef {
+    pub fn offset(self) -> u64 {
+        u64::from(self.page) * BLOCK_BYTES as u64
+    }
+
+    pub fn bytes(self) -> u64 {
+        u64::from(self.pages) * BLOCK_BYTES as u64
+    }
+}
+
+/// A part of the index, as the directory lists it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartEntry {
+    pub piece: PieceRef,
+    pub series_count: u32,
+    /// Metric names of its series: the smallest and the largest.
+    pub first_name: String,
+    pub last_name: String,
+}
+
+/// What a block holds in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub series_count: u64,
+    pub chunk_count: u64,
+    pub float_count: u64,
+    pub histogram_count: u64,
+    /// Times of the first and the last sample.
+    pub first_time: Timestamp,
+    pub last_time: Timestamp,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Directory {
+    pub stats: Stats,
+    pub parts: Vec<PartEntry>,
+    /// Label names of all series, ascending.
+    pub label_names: Vec<String>,
+}
+
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    varint::write(text.len() as u64, out);
+    out.extend_from_slice(text.as_bytes());
+}
+
+pub(in crate::shard::block) fn read_text<'a>(r: &mut Reader<'a>) -> Result<&'a str, Malformed> {
+    let length = r.varint_usize()?;
+    std::str::from_utf8(r.take(length)?).map_err(|_| Malformed::Corrupt("label text"))
+}
+
+pub(in crate::shard::block) fn read_u32(r: &mut Reader<'_>) -> Result<u32, Malformed> {
+    u32::try_from(r.varint()?).map_err(|_| Malformed::Corrupt("a number beyond 32 bits"))
+}
+
+impl Directory {
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let s = &self.stats;
+        for n in [s.series_count, s.chunk_count, s.float_count, s.histogram_count] {
+            varint::write(n, out);
+        }
+        varint::write_signed(s.first_time, out);
+        varint::write_signed(s.last_time, out);
+        varint::write(self.label_names.len() as u64, out);
+        self.label_names.iter().for_each(|n| put_text(n, out));
+        varint::write(self.parts.len() as u64, out);
+        for p in &self.parts {
+            for n in [p.piece.page, p.piece.pages, p.series_count] {
+                varint::write(u64::from(n), out);
+            }
+            put_text(&p.first_name, out);
+            put_text(&p.last_name, out);
+        }
+    }
+
+    pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(body);
+        let stats = Stats {
+            series_count: r.varint()?,
+            chunk_count: r.varint()?,
+            float_count: r.varint()?,
+            histogram_count: r.varint()?,
+            first_time: r.varint_signed()?,
+            last_time: r.varint_signed()?,
+        };
+        let (mut label_names, mut parts) = (Vec::new(), Vec::new());
+        for _ in 0..r.varint()? {
+            label_names.push(read_text(&mut r)?.to_owned());
+        }
+        for _ in 0..r.varint()? {
+            let piece = PieceRef { page: read_u32(&mut r)?, pages: read_u32(&mut r)? };
+            let series_count = read_u32(&mut r)?;
+            let (first_name, last_name) = (read_text(&mut r)?.to_owned(), read_text(&mut r)?.to_owned());
+            parts.push(PartEntry { piece, series_count, first_name, last_name });
+        }
+        Ok(Directory { stats, parts, label_names })
+    }
+}

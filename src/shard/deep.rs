@@ -1,0 +1,299 @@
+//! A selection that reaches into blocks: the series of blocks and head under one set of names, their samples merged.
+//!
+//! A question that begins before the head does gets an index of its own, of the series that it selects; it reads
+//! blocks through the shard's cache and the head in short looks, and hands out the same batches as a head does.
+
+use std::rc::Rc;
+
+use hashbrown::HashMap;
+use model::{Matcher, SeriesId};
+
+use crate::rt;
+use crate::shard::Shard;
+use crate::shard::block::cache::Key;
+use crate::shard::block::chunk::{self, Samples};
+use crate::shard::block::layout::PieceRef;
+use crate::shard::block::part::{Chunk, Kind, Place};
+use crate::shard::block::{Block, Store};
+use crate::shard::index::{Full, SymbolId};
+use crate::shard::select::{Batch, BatchSeries, Selection};
+
+/// Series of the head that are named in one turn: a microsecond each.
+const TURN_SERIES: usize = 128;
+
+/// Samples of one batch, unless one series has more: 300 KB, decoded in a tenth of a millisecond.
+const BATCH_SAMPLES_MAX: usize = 16 * 1024;
+
+/// Series of one batch at most: some hundred reads at worst.
+const BATCH_SERIES_MAX: usize = 256;
+
+/// Where a series' samples lie.
+#[derive(Default)]
+struct Found {
+    /// Its id in the head.
+    head: Option<SeriesId>,
+    /// Its chunks, with the number of their block among the selected ones.
+    chunks: Vec<(u32, Chunk)>,
+}
+
+pub struct Deep {
+    store: Rc<Store>,
+    blocks: Vec<Rc<Block>>,
+    matchers: Vec<Vec<Matcher>>,
+    selection: Selection,
+    /// Names of the series selected, no samples.
+    names: Shard,
+    found: Vec<Found>,
+    head_taken: usize,
+    head_series: Vec<SeriesId>,
+    /// The next part to be read: a block's number, a part's.
+    part: (usize, usize),
+    next: usize,
+    /// What the next batch is decoded from.
+    ready: std::ops::Range<usize>,
+    bodies: HashMap<Key, Rc<[u8]>>,
+    samples: Samples,
+    is_full: bool,
+}
+
+impl Deep {
+    /// Begins with a head's selection and the blocks that were there at the same moment.
+    pub fn new(
+        store: Rc<Store>,
+        blocks: Vec<Rc<Block>>,
+        matchers: Vec<Vec<Matcher>>,
+        selection: Selection,
+    ) -> Deep {
+        Deep {
+            store,
+            blocks,
+            matchers,
+            head_series: selection.series().collect(),
+            selection,
+            names: Shard::default(),
+            found: Vec::new(),
+            head_taken: 0,
+            part: (0, 0),
+            next: 0,
+            ready: 0..0,
+            bodies: HashMap::new(),
+            samples: Samples::default(),
+            is_full: false,
+        }
+    }
+
+    /// Names some of the head's series; false when all are.
+    pub fn take_head(&mut self, shard: &Shard) -> bool {
+        let to = self.head_series.len().min(self.head_taken + TURN_SERIES);
+        for i in self.head_taken..to {
+            let id = self.head_series[i];
+            let added = self.names.index.find_or_insert(&shard.labels(id)).map(|(local, _)| local);
+            if let Some(found) = self.found_of(added) {
+                found.head = Some(id);
+            }
+        }
+        self.head_taken = to;
+        to < self.head_series.len()
+    }
+
+    fn found_of(&mut self, local: Result<SeriesId, Full>) -> Option<&mut Found> {
+        let Ok(local) = local else {
+            // Four thousand million series, or as many bytes of label text, in one question.
+            self.is_full = true;
+            return None;
+        };
+        let i = local.0 as usize;
+        if self.found.len() <= i {
+            self.found.resize_with(i + 1, Found::default);
+        }
+        self.found.get_mut(i)
+    }
+
+    /// Finds series in the next part of a block; false when all were looked through.
+    pub async fn take_part(&mut self) -> bool {
+        let Some(block) = self.blocks.get(self.part.0).cloned() else { return false };
+        let part = self.part.1;
+        if part >= block.directory.parts.len() {
+            self.part = (self.part.0 + 1, 0);
+            return true;
+        }
+        self.part.1 += 1;
+        let is_wanted = |m: &Vec<Matcher>| block.may_match(part, m);
+        if !self.matchers.is_empty() && !self.matchers.iter().any(is_wanted) {
+            return true;
+        }
+        if let Some(read) = self.store.part(&block, part).await {
+            self.take_series(&block, &read);
+        }
+        true
+    }
+
+    fn take_series(&mut self, block: &Block, part: &crate::shard::block::part::Part) {
+        let mut ids: Vec<u32> = match self.matchers.as_slice() {
+            [] => (0..part.series_count()).collect(),
+            [one] => part.matching(one),
+            many => many.iter().flat_map(|m| part.matching(m)).collect(),
+        };
+        if self.matchers.len() > 1 {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        let number = self.part.0 as u32;
+        let (mint, maxt) = (self.selection.wanted_from, self.selection.maxt);
+        let mut symbols: Vec<Option<SymbolId>> = vec![None; part.symbol_count()];
+        for series in ids {
+            let is_overlapping = part.chunks(series).iter().any(|c| c.overlaps(mint, maxt));
+            if !is_overlapping || !block.has(part.series_hash(series)) {
+                continue;
+            }
+            let (names, values) = part.label_symbols(series);
+            let mut here = |id: &u32| -> Result<SymbolId, Full> {
+                let known = &mut symbols[*id as usize];
+                if let Some(s) = known {
+                    return Ok(*s);
+                }
+                let s = self.names.index.intern(part.symbol(*id))?;
+                *known = Some(s);
+                Ok(s)
+            };
+            let names: Result<Vec<SymbolId>, Full> = names.iter().map(&mut here).collect();
+            let values: Result<Vec<SymbolId>, Full> = values.iter().map(&mut here).collect();
+            let local = names
+                .and_then(|n| values.map(|v| (n, v)))
+                .and_then(|(n, v)| self.names.index.find_or_insert_symbols(part.series_hash(series), &n, &v));
+            let overlapping = part.chunks(series).iter().filter(|c| c.overlaps(mint, maxt));
+            let overlapping: Vec<(u32, Chunk)> = overlapping.map(|c| (number, *c)).collect();
+            if let Some(found) = self.found_of(local) {
+                found.chunks.extend(overlapping);
+            }
+        }
+    }
+
+    /// The selected series' names: labels by the ids of the batches.
+    pub fn names(&self) -> &Shard {
+        &self.names
+    }
+
+    /// Series selected so far.
+    pub fn series_count(&self) -> usize {
+        self.found.len()
+    }
+
+    /// Whether there were more series than one question can name.
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Series that have samples in blocks; `has_in_head` judges those of the head.
+    pub fn series(&self, has_in_head: impl Fn(SeriesId) -> bool) -> impl Iterator<Item = SeriesId> {
+        let has = move |f: &Found| !f.chunks.is_empty() || f.head.is_some_and(&has_in_head);
+        let all = self.found.iter().enumerate();
+        all.filter(move |(_, f)| has(f)).map(|(i, _)| SeriesId(i as u32))
+    }
+
+    /// Reads what the next batch needs; false when every series was handed out.
+    pub async fn fetch(&mut self) -> bool {
+        let from = self.next;
+        let (mut to, mut samples) = (from, 0usize);
+        let mut wanted: Vec<(Rc<Block>, PieceRef)> = Vec::new();
+        while to < self.found.len() && to - from < BATCH_SERIES_MAX {
+            let found = &self.found[to];
+            samples += found.chunks.iter().map(|(_, c)| c.count as usize).sum::<usize>();
+            // What the head adds is not known before it is read; three hours of it, say.
+            samples += if found.head.is_some() { 720 } else { 0 };
+            if samples > BATCH_SAMPLES_MAX && to > from {
+                break;
+            }
+            for (block, chunk) in &found.chunks {
+                let block = &self.blocks[*block as usize];
+                if chunk.kind.is_float() {
+                    wanted.push((block.clone(), chunk.times.piece));
+                }
+                if chunk.kind != Kind::Constant {
+                    wanted.push((block.clone(), chunk.data.piece));
+                }
+            }
+            to += 1;
+        }
+        (self.next, self.ready) = (to, from..to);
+        self.bodies = self.store.bodies(wanted).await;
+        rt::yield_if_needed().await;
+        to > from
+    }
+
+    /// Decodes what was fetched into `batch`, with what the head has of the same series.
+    pub fn decode(&mut self, shard: &Shard, batch: &mut Batch) {
+        batch.clear();
+        let ids = self.ready.clone().filter_map(|i| self.found[i].head);
+        let mut part = shard.head.resumed(&self.selection, ids);
+        let (mut of_head, mut read) = (HashMap::new(), Vec::new());
+        let mut head_batch = Batch::default();
+        while shard.head.next_batch(&mut part, &mut head_batch) {
+            for s in &head_batch.series {
+                of_head.insert(s.id, (read.len(), s.clone()));
+            }
+            read.push(std::mem::take(&mut head_batch));
+        }
+        let mut last_times = 0..0;
+        for i in self.ready.clone() {
+            let mut samples = std::mem::take(&mut self.samples);
+            samples.clear();
+            self.decode_chunks(i, &mut samples);
+            samples.settle();
+            samples.cut_to(self.selection.wanted_from, self.selection.maxt);
+            if let Some((at, s)) = self.found[i].head.and_then(|id| of_head.get(&id)) {
+                let b = &read[*at];
+                samples.extend_floats(b.times_of(s), b.values_of(s), b.starts_of(s));
+                samples.histograms.extend_from_slice(b.histograms_of(s));
+                samples.settle();
+            }
+            if !samples.is_empty() {
+                push(SeriesId(i as u32), &samples, &mut last_times, batch);
+            }
+            self.samples = samples;
+        }
+    }
+
+    fn decode_chunks(&self, i: usize, out: &mut Samples) {
+        for (number, chunk) in &self.found[i].chunks {
+            let block = &self.blocks[*number as usize];
+            // What is missing was damaged, and told when it was read.
+            let Some((times, data)) = self.bytes_of(block, chunk) else { continue };
+            if let Err(e) = chunk::decode(chunk, times, data, out) {
+                let piece = if chunk.kind == Kind::Constant { chunk.times } else { chunk.data }.piece;
+                self.store.set_aside(block, piece, &e.to_string());
+            }
+        }
+    }
+
+    fn bytes_of(&self, block: &Block, chunk: &Chunk) -> Option<(&[u8], &[u8])> {
+        let of = |place: &Place| {
+            self.bodies.get(&(block.number, place.piece.page)).and_then(|b| b.get(place.at as usize..))
+        };
+        let times = if chunk.kind.is_float() { of(&chunk.times)? } else { &[] };
+        let data = if chunk.kind == Kind::Constant { &[] } else { of(&chunk.data)? };
+        Some((times, data))
+    }
+}
+
+/// Adds a series to a batch. Series with the same times as the one before share their range.
+fn push(id: SeriesId, samples: &Samples, last_times: &mut std::ops::Range<u32>, batch: &mut Batch) {
+    let same = &batch.times[last_times.start as usize..last_times.end as usize] == samples.times.as_slice();
+    if !same || samples.times.is_empty() {
+        let from = batch.times.len() as u32;
+        batch.times.extend_from_slice(&samples.times);
+        *last_times = from..batch.times.len() as u32;
+    }
+    let (v0, s0) = (batch.values.len() as u32, batch.starts.len() as u32);
+    let h0 = batch.histograms.len() as u32;
+    batch.values.extend_from_slice(&samples.values);
+    batch.starts.extend_from_slice(&samples.starts);
+    batch.histograms.extend_from_slice(&samples.histograms);
+    batch.series.push(BatchSeries {
+        id,
+        times: last_times.clone(),
+        values: v0..batch.values.len() as u32,
+        starts: s0..batch.starts.len() as u32,
+        histograms: h0..batch.histograms.len() as u32,
+    });
+}

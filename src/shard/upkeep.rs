@@ -1,0 +1,167 @@
+//! What a shard does for its blocks while it runs: cuts the head, gives memory back, lets old blocks go.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use model::{SeriesId, Timestamp};
+
+use crate::rt::gate::Gate;
+use crate::rt::{self, Pulse};
+use crate::shard::block::layout::Header;
+use crate::shard::cut::cut;
+use crate::shard::index::removal::REMOVED_AT_ONCE;
+use crate::shard::keeper::{Keeper, LogState};
+
+/// What a block cut from the head covers: ranges of two hours, as Prometheus's.
+pub const RANGE_MS: i64 = 2 * 3600 * 1000;
+
+/// The head is cut when it spans more than this: half a range is slack for what comes late.
+const SPAN_MS: i64 = RANGE_MS / 2 * 3;
+
+/// How often is looked whether those who read what is to be given up have ended. Queries have a time limit.
+const WAIT_STEP: Duration = Duration::from_millis(200);
+
+/// Groups trimmed in one turn.
+const TURN_GROUPS: usize = 256;
+
+/// Side buffers trimmed in one turn.
+const TURN_SIDES: usize = 512;
+
+impl Keeper {
+    /// Cuts, and lets old blocks go, looking `every` so often, until the gate closes. A task of the background's.
+    pub async fn run_upkeep(self: Rc<Self>, pulse: Pulse, gate: Gate, every: Duration) {
+        while !gate.is_closing() {
+            or(pulse.sleep(every), gate.closing()).await;
+            or(self.upkeep_once(&pulse), gate.closing()).await;
+        }
+    }
+
+    async fn upkeep_once(&self, pulse: &Pulse) {
+        while let Some(end) = self.cut_due() {
+            if let Err(e) = self.cut_now(pulse, end).await {
+                tracing::error!(error = %e, "a block cannot be written: the head keeps what it has");
+                break;
+            }
+            self.ask_checkpoint();
+        }
+        self.retain_blocks().await;
+    }
+
+    /// Where a block would end that is due to be cut.
+    pub fn cut_due(&self) -> Option<Timestamp> {
+        if *self.state.borrow() != LogState::Writing {
+            return None;
+        }
+        let shard = self.shard();
+        let (mint, maxt) = (shard.head.min_time()?, shard.head.max_time()?);
+        // What came late is not why a head is cut; it goes along.
+        let mint = shard.head.blocks_end().map_or(mint, |end| mint.max(end));
+        let is_due = maxt.saturating_sub(mint) > SPAN_MS;
+        is_due.then(|| mint.div_euclid(RANGE_MS).saturating_add(1).saturating_mul(RANGE_MS))
+    }
+
+    /// Moves what the head has before `end` to a block, then gives the memory back.
+    pub async fn cut_now(&self, pulse: &Pulse, end: Timestamp) -> Result<(), rt::Error> {
+        let mint = self.shard().head.min_time().unwrap_or(end);
+        let id = self.store.next_id();
+        let owner = self.place.owner;
+        let header = Header { owner, id, mint: mint.div_euclid(RANGE_MS) * RANGE_MS, maxt: end, level: 1 };
+        self.shard.borrow_mut().head.begin_cut(end);
+        self.probe.add(&self.probe.cuts_triggered, 1);
+        let result = cut(&self.disk, self.store.dir(), header, &self.shard).await;
+        let block = match result {
+            Ok(Some(path)) => self.store.load(&path, id).await,
+            Ok(None) => Ok(None),
+            Err(e) => Err(e),
+        };
+        let block = block.inspect_err(|_| self.probe.add(&self.probe.failed_cuts, 1))?;
+        // One turn: no question sees the samples twice, or not at all.
+        let pin = {
+            if let Some(block) = block {
+                self.store.add(block);
+                self.probe.add(&self.probe.cuts, 1);
+            }
+            self.shard.borrow_mut().head.end_cut(end)
+        };
+        self.give_back(pulse, pin).await;
+        Ok(())
+    }
+
+    /// Gives back the memory of what blocks have, when those who asked before have read it.
+    async fn give_back(&self, pulse: &Pulse, pin: Arc<()>) {
+        while Arc::strong_count(&pin) > 1 {
+            pulse.sleep(WAIT_STEP).await;
+        }
+        self.shard.borrow_mut().head.free_holes();
+        self.trim_groups().await;
+        self.trim_sides().await;
+        self.shard.borrow_mut().head.settle_mint();
+        self.probe.add(&self.probe.truncations, 1);
+    }
+
+    /// Drops rows that blocks have, groups that are left with nothing, and their series.
+    pub(in crate::shard) async fn trim_groups(&self) {
+        let (mut from, mut left) = (0, Vec::new());
+        while from < self.shard().head.groups.len() {
+            {
+                let mut shard = self.shard.borrow_mut();
+                let to = shard.head.groups.len().min(from + TURN_GROUPS);
+                for group in from..to {
+                    shard.head.trim_group(group);
+                    shard.head.drop_group_if_done(group, &mut left);
+                }
+                from = to;
+            }
+            rt::yield_if_needed().await;
+        }
+        self.drop_series(left).await;
+    }
+
+    /// Drops what lies beside rows and is in blocks.
+    async fn trim_sides(&self) {
+        let sides: Vec<SeriesId> = self.shard().head.side.keys().copied().collect();
+        for turn in sides.chunks(TURN_SIDES) {
+            {
+                let mut shard = self.shard.borrow_mut();
+                turn.iter().for_each(|id| shard.head.trim_side(*id));
+            }
+            rt::yield_if_needed().await;
+        }
+        self.drop_series(sides).await;
+    }
+
+    /// Takes those of `ids` out of the index that the head does not name any more.
+    async fn drop_series(&self, ids: Vec<SeriesId>) {
+        for turn in ids.chunks(REMOVED_AT_ONCE) {
+            {
+                let mut shard = self.shard.borrow_mut();
+                let mut gone: Vec<SeriesId> =
+                    turn.iter().copied().filter(|id| shard.head.is_nowhere(*id)).collect();
+                gone.sort_unstable();
+                gone.dedup();
+                let before = shard.index.series_count();
+                shard.index.remove(&gone);
+                let removed = before - shard.index.series_count();
+                self.probe.add(&self.probe.series_removed, removed as u64);
+            }
+            rt::yield_if_needed().await;
+        }
+    }
+
+    async fn retain_blocks(&self) {
+        let due = self.retention.borrow().due(&self.store.all(), self.log_bytes.get());
+        let ids: Vec<_> = due.iter().map(|d| d.id).collect();
+        if ids.is_empty() {
+            return;
+        }
+        for d in &due {
+            let counter = if d.by_size { &self.probe.size_retentions } else { &self.probe.time_retentions };
+            self.probe.add(counter, 1);
+        }
+        if let Err(e) = self.store.remove(&ids).await {
+            tracing::error!(error = %e, "old blocks cannot be removed");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Blocks in the real program: hours of samples are cut from the head, and every answer stays what it was.
+
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use crate::house::{House, Server, eventually, seconds, try_request};
+
+const SERIES: usize = 25;
+const STEP_MS: i64 = 60_000;
+
+fn push_varint(mut n: u64, out: &mut Vec<u8>) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+fn push_field(number: u8, bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(number << 3 | 2);
+    push_varint(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
+}
+
+/// A remote write of one sample of each series, in a snappy block of one literal.
+fn body(time: i64) -> Vec<u8> {
+    let mut request = Vec::new();
+    for i in 0..SERIES {
+        let mut series = Vec::new();
+        for (name, value) in [("__name__", format!("m{}_total", i % 4)), ("i", i.to_string())] {
+            let mut label = Vec::new();
+            push_field(1, name.as_bytes(), &mut label);
+            push_field(2, value.as_bytes(), &mut label);
+            push_field(1, &label, &mut series);
+        }
+        let mut sample = vec![0x09];
+        let value = (time / 1000 * (i as i64 + 1) % 1_000_000) as f64 / 8.0;
+        sample.extend_from_slice(&value.to_le_bytes());
+        sample.push(0x10);
+        push_varint(time as u64, &mut sample);
+        push_field(2, &sample, &mut series);
+        push_field(1, &series, &mut request);
+    }
+    let mut block = Vec::new();
+    push_varint(request.len() as u64, &mut block);
+    block.push(61 << 2);
+    block.extend_from_slice(&((request.len() - 1) as u16).to_le_bytes());
+    block.extend_from_slice(&request);
+    block
+}
+
+fn answers(server: &Server, start: i64, end: i64) -> Vec<Value> {
+    let (from, to) = (seconds(start), seconds(end));
+    let range = |query: &str, step: &str| {
+        let params = [("query", query), ("start", &from), ("end", &to), ("step", step)];
+        let mut data = server.data("query_range", &params);
+        if let Some(series) = data["result"].as_array_mut() {
+            series.sort_by_key(|s| s["metric"].to_string());
+        }
+        data
+    };
+    let listed = |endpoint: &str| {
+        let mut data = server.data(endpoint, &[("start", &from), ("end", &to)]);
+        if let Some(all) = data.as_array_mut() {
+            all.retain(|v| v.as_str() != Some("__name__") || endpoint == "labels");
+            all.sort_by_key(Value::to_string);
+        }
+        data
+    };
+    let mut raw = server.query_at("{__name__=~\"m.+\"}[5h]", end);
+    if let Some(series) = raw.as_array_mut() {
+        series.sort_by_key(|s| s["metric"].to_string());
+    }
+    vec![
+        raw,
+        range("m1_total", "60"),
+        range("sum by (__name__) (rate({__name__=~\"m.+\"}[10m]))", "120"),
+        range("max_over_time(m2_total[1h])", "300"),
+        range("count({i=~\"1.*\"})", "600"),
+        listed("labels"),
+        listed("label/i/values"),
+        listed("label/__name__/values"),
+    ]
+}
+
+fn has_blocks(server: &Server) -> bool {
+    let page = server.get("/metrics").text();
+    let shards = page.lines().find_map(|l| l.strip_prefix("systole_shards_with_blocks "));
+    shards == Some("2")
+}
+
+fn block_files(data: &Path) -> Vec<String> {
+    let mut out = Vec::new();
+    for shard in fs::read_dir(data.join("shards")).expect("shards").flatten() {
+        let blocks = fs::read_dir(shard.path().join("blocks")).expect("blocks");
+        out.extend(blocks.flatten().map(|f| f.path().display().to_string()));
+    }
+    out
+}
+
+#[test]
+fn hours_that_were_cut_are_answered_as_before_through_kills_and_other_shards() {
+    let house = House::new("blocks", "scrape_configs: []\n")
+        .with("--web.enable-remote-write-receiver")
+        .with("--storage.tsdb.block-reload-interval=1s");
+    let slow = House::new("blocks-slow", "scrape_configs: []\n").with("--web.enable-remote-write-receiver");
+    let (Some(mut running), Some(plain)) = (house.start(), slow.start()) else { return };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+    // On a full minute, so that both ends of a range are scrape times.
+    let end = now / STEP_MS * STEP_MS;
+    let start = end - 270 * STEP_MS;
+    for time in (start..=end).step_by(STEP_MS as usize) {
+        for server in [&running.server, &plain.server] {
+            let answer =
+                try_request(server.port, "POST /api/v1/write HTTP/1.1", &body(time)).expect("an answer");
+            assert_eq!(answer.status, 204, "{}", answer.text());
+        }
+    }
+    let expect = answers(&plain, start, end);
+    assert_eq!(expect[0].as_array().map(Vec::len), Some(SERIES));
+    eventually("blocks", || has_blocks(&running).then_some(()));
+    assert_eq!(answers(&running, start, end), expect, "after the cut");
+    let late = try_request(running.port, "POST /api/v1/write HTTP/1.1", &body(start)).expect("an answer");
+    assert_eq!(late.status, 400, "what blocks have is settled: {}", late.text());
+    running.process.kill();
+    let mut running = house.start().expect("it ran before");
+    assert_eq!(answers(&running, start, end), expect, "after a kill");
+    running.process.kill();
+    assert!(block_files(&house.data).len() >= 2);
+    let other = house.with("--shards=3");
+    let other = House { args: other.args.iter().filter(|a| *a != "--shards=2").cloned().collect(), ..other };
+    let running = other.start().expect("it ran before");
+    assert_eq!(answers(&running, start, end), expect, "on three shards");
+    running.stop();
+    plain.stop();
+}
