@@ -184,6 +184,20 @@ pub struct TsdbStatus {
 /// What is done to the groups at the wall's time; returns the request that says it.
 pub type GatewayChange<'c> = &'c mut dyn FnMut(&mut Gateway, Timestamp) -> Result<Vec<u8>, push::Error>;
 
+/// What all shards have of one range of time, as `/api/v1/status/tsdb/blocks` lists it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockStatus {
+    pub ulid: String,
+    /// `min_time <= t < max_time`.
+    pub min_time: Timestamp,
+    pub max_time: Timestamp,
+    pub level: u32,
+    pub float_count: u64,
+    pub histogram_count: u64,
+    pub series_count: u64,
+    pub chunk_count: u64,
+}
+
 pub trait Backend: Send + Sync + 'static {
     fn now_ms(&self) -> Timestamp;
     fn is_ready(&self) -> bool;
@@ -207,6 +221,8 @@ pub trait Backend: Send + Sync + 'static {
     fn exemplars(&self, scope: Scope) -> Reply<Vec<(Labels, Exemplar)>>;
     fn targets(&self) -> Reply<Targets>;
     fn tsdb_status(&self, limit: usize) -> Reply<TsdbStatus>;
+    /// Ascending by their times.
+    fn tsdb_blocks(&self) -> Reply<Vec<BlockStatus>>;
     /// Takes a remote write body that came by a connection of this number.
     fn write(&self, protocol: Protocol, body: Bytes, connection: u64) -> Reply<remote::Answer>;
     /// Takes a request that another way of pushing was rewritten as: remote write 1.0, not packed.

@@ -278,6 +278,7 @@ async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Respons
         "status/flags" => ("/api/v1/status/flags", gets),
         "status/runtimeinfo" => ("/api/v1/status/runtimeinfo", gets),
         "status/tsdb" => ("/api/v1/status/tsdb", gets),
+        "status/tsdb/blocks" => ("/api/v1/status/tsdb/blocks", gets),
         _ => return ("/api/v1", respond::text(StatusCode::NOT_FOUND, "404 page not found\n")),
     };
     if !allowed {
@@ -299,6 +300,7 @@ async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Respons
         "status/buildinfo" => status::build_info(),
         "status/config" => status::config(backend),
         "status/flags" => status::flags(backend),
+        "status/tsdb/blocks" => respond::of(status::tsdb_blocks(backend).await),
         "status/runtimeinfo" => status::runtime_info(backend),
         _ => respond::of(status::tsdb(backend, params).await),
     };

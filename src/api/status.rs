@@ -3,7 +3,7 @@
 use axum::response::Response;
 use model::civil::format_rfc3339_ms;
 
-use crate::api::backend::{Backend, NamedCount};
+use crate::api::backend::{Backend, BlockStatus, NamedCount};
 use crate::api::error::ApiError;
 use crate::api::json::Json;
 use crate::api::params::Params;
@@ -111,6 +111,52 @@ pub async fn tsdb(backend: &dyn Backend, params: &Params) -> Result<Response, Ap
             }
         });
     }))
+}
+
+/// Each block as its `meta.json` would say it.
+pub async fn tsdb_blocks(backend: &dyn Backend) -> Result<Response, ApiError> {
+    let blocks = backend.tsdb_blocks().await?;
+    Ok(respond::success(|j| {
+        j.object(|j| {
+            j.key("blocks");
+            j.list(|j| {
+                for b in &blocks {
+                    j.item();
+                    block(j, b);
+                }
+            });
+        });
+    }))
+}
+
+fn block(j: &mut Json, b: &BlockStatus) {
+    j.object(|j| {
+        j.text_member("ulid", &b.ulid);
+        j.raw_member("minTime", &b.min_time.to_string());
+        j.raw_member("maxTime", &b.max_time.to_string());
+        j.key("stats");
+        j.object(|j| {
+            for (name, n) in [
+                ("numSamples", b.float_count + b.histogram_count),
+                ("numFloatSamples", b.float_count),
+                ("numHistogramSamples", b.histogram_count),
+                ("numSeries", b.series_count),
+                ("numChunks", b.chunk_count),
+            ] {
+                if n > 0 {
+                    j.key(name);
+                    j.number(n);
+                }
+            }
+        });
+        j.key("compaction");
+        j.object(|j| {
+            j.raw_member("level", &b.level.to_string());
+            j.key("sources");
+            j.texts([b.ulid.as_str()]);
+        });
+        j.raw_member("version", "1");
+    });
 }
 
 fn named_counts(j: &mut Json, counts: &[NamedCount]) {

@@ -12,7 +12,7 @@ use model::{Labels, Timestamp, is_stale};
 use tokio::sync::Notify;
 
 use crate::api::backend::{
-    ActiveTarget, Answer, Backend, DroppedTarget, Exemplar, FederatedSample, GatewayChange, Health,
+    ActiveTarget, Answer, Backend, BlockStatus, DroppedTarget, Exemplar, FederatedSample, GatewayChange, Health,
     MetadataEntry, NamedCount, Question, Reply, RunningQuery, RuntimeInfo, Scope, Stats, TargetMetadata,
     Targets, TsdbStatus,
 };
@@ -38,7 +38,10 @@ use crate::rt::{Clock, Moment, TaskClass};
 use crate::scrape::Job;
 use crate::shard::Shard;
 use crate::shard::block::Store;
+use crate::shard::block::Store;
+use crate::shard::block::layout::{Header, Stats as BlockStats};
 use crate::shard::commons::Commons;
+use crate::shard::keeper::{Keeper, LogState};
 use crate::shard::keeper::{Keeper, LogState};
 use crate::shard::meta::{Cardinality, Counted};
 use crate::shard::select::Batch;
@@ -269,9 +272,9 @@ fn blocks_of(keeper: &Keeper) -> BlockFigures {
         loaded: blocks.len() as u64,
         bytes: blocks.iter().map(|b| b.counted_bytes()).sum(),
         min_time: blocks.iter().map(|b| b.header.mint).min(),
-        cuts_triggered: p.cuts_triggered.get(),
-        cuts: p.cuts.get(),
-        failed_cuts: p.failed_cuts.get(),
+        compactions_triggered: p.cuts_triggered.get() + p.compactions_triggered.get(),
+        compactions: p.cuts.get() + p.compactions.get(),
+        failed_compactions: p.failed_cuts.get() + p.failed_compactions.get(),
         truncations: p.truncations.get(),
         series_removed: p.series_removed.get(),
         time_retentions: p.time_retentions.get(),
@@ -281,6 +284,37 @@ fn blocks_of(keeper: &Keeper) -> BlockFigures {
         cache_misses: store.cache.misses.get(),
         damage: store.damage_count.get(),
     }
+}
+
+/// One entry for what the shards have of a range. A file that several shards read is counted once for each.
+fn block_statuses(blocks: impl Iterator<Item = (Header, BlockStats)>) -> Vec<BlockStatus> {
+    let mut all: BTreeMap<(Timestamp, Timestamp, u32), BlockStatus> = BTreeMap::new();
+    for (h, stats) in blocks {
+        let status = all.entry((h.mint, h.maxt, h.level)).or_insert_with(|| BlockStatus {
+            ulid: ulid_of(&h),
+            min_time: h.mint,
+            max_time: h.maxt,
+            level: h.level,
+            ..BlockStatus::default()
+        });
+        status.float_count += stats.float_count;
+        status.histogram_count += stats.histogram_count;
+        status.series_count += stats.series_count;
+        status.chunk_count += stats.chunk_count;
+    }
+    all.into_values().collect()
+}
+
+/// A name in ULID's form for what all shards have of a range: its time is the range's end, its chance a hash of range
+/// and data directory, so it stays the same.
+fn ulid_of(h: &Header) -> String {
+    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    for n in [h.owner.directory_id, h.mint as u64, h.maxt as u64, u64::from(h.level)] {
+        hash.update(&n.to_le_bytes());
+    }
+    let number = u128::from(h.maxt.max(0) as u64) << 80 | hash.digest128() >> 48;
+    (0..26).rev().map(|i| char::from(DIGITS[(number >> (5 * i)) as usize & 31])).collect()
 }
 
 fn answered(answer: query::engine::Answer, text: &str, when: When, stats: Stats, times: &Times) -> Answer {
@@ -581,6 +615,14 @@ impl Backend for HouseBackend {
             status.values_by_label = largest(vec![names.await?], limit);
             Ok(status)
         })
+    }
+
+    fn tsdb_blocks(&self) -> Reply<Vec<BlockStatus>> {
+        let all = self.on_all(|core| {
+            let blocks = core.keeper.store().all();
+            blocks.iter().map(|b| (b.header, b.directory.stats)).collect::<Vec<_>>()
+        });
+        Box::pin(async move { Ok(block_statuses(all.await?.into_iter().flatten())) })
     }
 
     fn write(&self, protocol: Protocol, body: Bytes, connection: u64) -> Reply<remote::Answer> {

@@ -271,6 +271,65 @@ fn a_head_that_was_cut_answers_as_one_that_was_not() {
 }
 
 #[test]
+fn blocks_become_one_and_answer_the_same() {
+    let (mut house, mut world, pulse) = (House::new(), World::new(21, 1), pulse());
+    let mut rng = Rng::seeded(22);
+    let plain = House::new();
+    for step in 0..300 {
+        world.step(1, |_, b| {
+            house.keeper.append(house.keeper.generation(), b).expect("room");
+            plain.keeper.append(plain.keeper.generation(), b).expect("room");
+        });
+        if step % 50 == 49 {
+            block_on(house.keeper.cut_now(&pulse, world.time - 100)).expect("a block");
+        }
+    }
+    // Headers say whole ranges of two hours, and the samples of this test span seconds: they share time.
+    let mut count = 0;
+    while block_on(house.keeper.compact_once()) {
+        assert_same(&house.keeper, &plain.keeper, &mut rng, world.time, "compacted");
+        count += 1;
+    }
+    assert_eq!((house.keeper.store().all().len(), count), (1, 1));
+    assert_eq!(house.keeper.store().all()[0].header.level, 2);
+    assert_eq!(house.keeper.probe.compactions.get(), 1);
+    house = house.killed();
+    assert_same(&house.keeper, &plain.keeper, &mut rng, world.time, "compacted, again");
+    assert_eq!(house.keeper.store().all().len(), 1);
+}
+
+#[test]
+fn a_damaged_block_is_not_compacted_and_all_else_is_answered() {
+    let (house, mut world, pulse) = (House::new(), World::new(31, 1), pulse());
+    for step in 0..200 {
+        world.step(1, |_, b| {
+            house.keeper.append(house.keeper.generation(), b).expect("room");
+        });
+        if step % 60 == 59 {
+            block_on(house.keeper.cut_now(&pulse, world.time - 100)).expect("a block");
+        }
+    }
+    let whole = asked(&house.keeper, &all(), Timestamp::MIN, Timestamp::MAX);
+    let path = house.keeper.store().all()[1].path.clone();
+    house.disk.corrupt(&path, 4096 + 50, 4);
+    let house = house.killed();
+    let have = asked(&house.keeper, &all(), Timestamp::MIN, Timestamp::MAX);
+    let count = |a: &Answer| a.values().map(|(f, _)| f.len()).sum::<usize>();
+    assert!(count(&have) < count(&whole) && count(&have) * 3 > count(&whole), "one piece is missing");
+    for (labels, (floats, _)) in &have {
+        let known = &whole[labels].0;
+        assert!(floats.iter().all(|s| known.contains(s)), "{labels}: only what was written");
+    }
+    let damage = house.keeper.store().damage();
+    assert_eq!((damage.len(), &damage[0].path, damage[0].offset), (1, &path, 4096));
+    let before = house.keeper.store().all().len();
+    while block_on(house.keeper.compact_once()) {}
+    let after = house.keeper.store().all();
+    assert!(after.len() < before && after.iter().any(|b| b.path == path), "the others became one");
+    assert_eq!(asked(&house.keeper, &all(), Timestamp::MIN, Timestamp::MAX), have);
+}
+
+#[test]
 fn a_question_that_began_before_a_cut_reads_to_its_end() {
     let (house, mut world, pulse) = (House::new(), World::new(3, 1), pulse());
     let deliver = |world: &mut World, n: usize| {

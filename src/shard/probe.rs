@@ -30,6 +30,10 @@ pub struct Probe {
     pub cuts_triggered: Cell<u64>,
     pub cuts: Cell<u64>,
     pub failed_cuts: Cell<u64>,
+    /// Blocks made of others: begun, made, failed.
+    pub compactions_triggered: Cell<u64>,
+    pub compactions: Cell<u64>,
+    pub failed_compactions: Cell<u64>,
     /// How often the head gave memory back, and series that it dropped.
     pub truncations: Cell<u64>,
     pub series_removed: Cell<u64>,

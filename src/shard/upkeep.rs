@@ -9,13 +9,19 @@ use model::{SeriesId, Timestamp};
 
 use crate::rt::gate::Gate;
 use crate::rt::{self, Pulse};
+use crate::shard::block::Block;
 use crate::shard::block::layout::Header;
+use crate::shard::block::plan::{Span, plan, ranges};
+use crate::shard::compact::compact;
 use crate::shard::cut::cut;
 use crate::shard::index::removal::REMOVED_AT_ONCE;
 use crate::shard::keeper::{Keeper, LogState};
 
 /// What a block cut from the head covers: ranges of two hours, as Prometheus's.
 pub const RANGE_MS: i64 = 2 * 3600 * 1000;
+
+/// The longest range of one block, as Prometheus's.
+const RANGE_MAX_MS: i64 = 31 * 24 * 3600 * 1000;
 
 /// The head is cut when it spans more than this: half a range is slack for what comes late.
 const SPAN_MS: i64 = RANGE_MS / 2 * 3;
@@ -47,6 +53,65 @@ impl Keeper {
             self.ask_checkpoint();
         }
         self.retain_blocks().await;
+        while self.cut_due().is_none() && self.compact_once().await {}
+    }
+
+    /// Makes the next blocks one that are to become one; false where there are none, or it could not be done.
+    pub async fn compact_once(&self) -> bool {
+        let blocks = self.compactable();
+        if blocks.is_empty() {
+            return false;
+        }
+        self.probe.add(&self.probe.compactions_triggered, 1);
+        match self.compact_imp(&blocks).await {
+            Ok(is_done) => is_done,
+            Err(e) => {
+                tracing::error!(error = %e, "blocks cannot be compacted: they stay as they are");
+                self.probe.add(&self.probe.failed_compactions, 1);
+                false
+            }
+        }
+    }
+
+    /// The blocks that are to become one next. Those that are damaged are left as they are, for whoever can mend them,
+    /// and those of another dealing wait until the head has given up what lies beside them.
+    fn compactable(&self) -> Vec<Rc<Block>> {
+        let end = self.shard().head.blocks_end().unwrap_or(Timestamp::MIN);
+        let is_fit = |b: &Rc<Block>| !self.store.is_damaged(b) && (b.is_own() || b.header.maxt <= end);
+        let fit: Vec<Rc<Block>> = self.store.all().into_iter().filter(is_fit).collect();
+        let span = |b: &Rc<Block>| Span { id: b.id, mint: b.header.mint, maxt: b.header.maxt };
+        let spans: Vec<Span> = fit.iter().map(span).collect();
+        let keep = self.retention.borrow().time_ms.unwrap_or(i64::MAX);
+        let longest = (keep / 10).clamp(RANGE_MS, RANGE_MAX_MS);
+        let ids = plan(&spans, &ranges(RANGE_MS, longest));
+        fit.into_iter().filter(|b| ids.contains(&b.id)).collect()
+    }
+
+    async fn compact_imp(&self, blocks: &[Rc<Block>]) -> Result<bool, rt::Error> {
+        let id = self.store.next_id();
+        let header = Header {
+            owner: self.place.owner,
+            id,
+            mint: blocks.iter().map(|b| b.header.mint).min().unwrap_or(0),
+            maxt: blocks.iter().map(|b| b.header.maxt).max().unwrap_or(0),
+            level: blocks.iter().map(|b| b.header.level).max().unwrap_or(0) + 1,
+        };
+        let path = compact(&self.disk, &self.store, header, blocks).await?;
+        let new = match &path {
+            Some(path) => self.store.load(path, id).await?,
+            None => None,
+        };
+        if blocks.iter().any(|b| self.store.is_damaged(b)) {
+            // What was found damaged on the way is missing from the new one: the old ones stay.
+            if let Some(path) = path {
+                self.disk.remove(&path).await?;
+            }
+            return Ok(true);
+        }
+        let old: Vec<_> = blocks.iter().map(|b| b.id).collect();
+        self.store.replace(&old, new).await?;
+        self.probe.add(&self.probe.compactions, 1);
+        Ok(true)
     }
 
     /// Where a block would end that is due to be cut.

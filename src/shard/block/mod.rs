@@ -10,6 +10,7 @@ pub mod cache;
 pub mod chunk;
 pub mod layout;
 pub mod part;
+pub mod plan;
 pub mod reader;
 pub mod retention;
 pub mod store;

@@ -201,6 +201,21 @@ impl Part {
         names.iter().zip(values).map(|(n, v)| (self.symbol(*n), self.symbol(*v)))
     }
 
+    /// Calls `look` with the metric name of each run of series; the empty one where they have none.
+    pub fn metric_names(&self, mut look: impl FnMut(&str)) {
+        let metric = self.find_symbol(model::labels::METRIC_NAME);
+        let mut last = None;
+        for series in 0..self.series_count() {
+            let (names, values) = self.label_symbols(series);
+            let at = names.iter().position(|n| Some(*n) == metric);
+            let name = at.map(|i| values[i]);
+            if last != Some(name) {
+                look(name.map_or("", |v| self.symbol(v)));
+                last = Some(name);
+            }
+        }
+    }
+
     /// Series that all `matchers` accept, ascending.
     pub fn matching(&self, matchers: &[Matcher]) -> Vec<u32> {
         let mut tests: Vec<Test<'_>> = matchers.iter().map(|m| Test::new(self, m)).collect();

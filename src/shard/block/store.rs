@@ -111,6 +111,20 @@ impl Store {
         self.disk.sync_dir(&self.dir).await
     }
 
+    /// Puts a block in the place of those that it was made of, for all who ask from here on; then removes their files.
+    pub async fn replace(&self, old: &[BlockId], new: Option<Rc<Block>>) -> Result<(), rt::Error> {
+        if let Some(new) = new {
+            self.add(new);
+        }
+        self.remove(old).await
+    }
+
+    /// Whether anything of a block was found damaged.
+    pub fn is_damaged(&self, block: &Block) -> bool {
+        self.aside.borrow().iter().any(|(number, _)| *number == block.number)
+            || self.damage.borrow().iter().any(|d| d.path == block.path)
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }
