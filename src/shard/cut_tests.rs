@@ -383,6 +383,54 @@ fn samples_behind_a_cut_are_refused() {
 }
 
 #[test]
+fn samples_that_may_be_late_are_kept_behind_a_cut_through_kills_and_cuts() {
+    let (mut house, mut world, pulse) = (House::new(), World::new(6, 1), pulse());
+    let step = |house: &House, world: &mut World, n: usize| {
+        for _ in 0..n {
+            world.step(1, |_, b| {
+                house.keeper.append(house.keeper.generation(), b).expect("room");
+            });
+        }
+    };
+    let late = Matcher::equal("__name__", "late");
+    let times = |house: &House| -> Vec<Vec<Timestamp>> {
+        let have = asked(&house.keeper, std::slice::from_ref(&late), Timestamp::MIN, Timestamp::MAX);
+        have.values().map(|(f, _)| f.iter().map(|s| s.0).collect()).collect()
+    };
+    step(&house, &mut world, 60);
+    block_on(house.keeper.cut_now(&pulse, 300)).expect("a block");
+    let mut batch = Vec::new();
+    record::begin(&mut batch, SourceId(77));
+    record::push_late(&mut batch, 100);
+    for (slot, i) in ["0", "1"].into_iter().enumerate() {
+        record::push_define(&mut batch, slot as u32, &Labels::from_pairs([("__name__", "late"), ("i", i)]));
+    }
+    record::push_float(&mut batch, 0, 299, 0, 1.0);
+    record::push_float(&mut batch, 0, 120, 0, 2.0);
+    record::push_float(&mut batch, 0, 99, 0, 3.0);
+    record::push_row(&mut batch, 0, 250, true, &[(0, 4.0), (1, 5.0)]);
+    record::push_row(&mut batch, 0, 50, true, &[(1, 6.0)]);
+    let applied = house.keeper.append(house.keeper.generation(), &batch).expect("room");
+    assert_eq!((applied.sample_count, applied.too_old), (4, 2));
+    let expect = [vec![120, 250, 299], vec![250]];
+    assert_eq!(times(&house), expect);
+    house = house.killed();
+    assert_eq!(times(&house), expect, "after a kill");
+    step(&house, &mut world, 20);
+    block_on(house.keeper.commit_now(&pulse));
+    block_on(house.keeper.checkpoint_now()).expect("a checkpoint");
+    house = house.killed();
+    assert_eq!(times(&house), expect, "from a checkpoint");
+    block_on(house.keeper.cut_now(&pulse, 600)).expect("a block");
+    assert_eq!(times(&house), expect, "after another cut");
+    assert!(house.keeper.shard().head().min_time() >= Some(600), "nothing late is left in memory");
+    block_on(house.keeper.commit_now(&pulse));
+    block_on(house.keeper.checkpoint_now()).expect("a checkpoint");
+    house = house.killed();
+    assert_eq!(times(&house), expect, "and all is in blocks");
+}
+
+#[test]
 fn another_number_of_shards_reads_the_blocks_of_the_old_ones() {
     let data = std::env::temp_dir().join(format!("systole-cut-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&data);

@@ -9,11 +9,8 @@ pub mod appender;
 pub mod block;
 pub mod budget;
 pub mod checkpoint;
-<<<<<<< HEAD
 pub mod commons;
-=======
 pub mod compact;
->>>>>>> 168a641 (shard: blocks of a range become one; api: status/tsdb/blocks)
 pub mod cut;
 pub mod deep;
 pub mod deep_meta;

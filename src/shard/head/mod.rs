@@ -117,7 +117,8 @@ impl Head {
     pub fn has_samples(&self, id: SeriesId, start: Timestamp, end: Timestamp) -> bool {
         let first = self.places.get(id.0 as usize).filter(|p| p.group != NOWHERE);
         let shown_from = self.clamped(start);
-        let in_group = |p: &Place| shown_from <= end && self.groups[p.group as usize].overlaps(shown_from, end);
+        let in_group =
+            |p: &Place| shown_from <= end && self.groups[p.group as usize].overlaps(shown_from, end);
         let in_side = || {
             self.side.get(&id).is_some_and(|s| {
                 s.times.iter().chain(s.histograms.iter().map(|h| &h.time)).any(|t| (start..=end).contains(t))
