@@ -17,7 +17,7 @@ impl Index {
     /// The series that all `matchers` accept.
     pub fn select(&self, matchers: &[Matcher]) -> Matched {
         let telling: Vec<&Matcher> = matchers.iter().filter(|m| !self.accepts_all(m)).collect();
-        if telling.is_empty() {
+        if telling.is_empty() && self.series_count() == self.id_count() {
             return Matched::All(self.series_count() as u32);
         }
         Matched::Ids(self.matching_all(&telling))
