@@ -12,9 +12,9 @@ use model::{Labels, Timestamp, is_stale};
 use tokio::sync::Notify;
 
 use crate::api::backend::{
-    ActiveTarget, Answer, Backend, BlockStatus, DroppedTarget, Exemplar, FederatedSample, GatewayChange, Health,
-    MetadataEntry, NamedCount, Question, Reply, RunningQuery, RuntimeInfo, Scope, Stats, TargetMetadata,
-    Targets, TsdbStatus,
+    ActiveTarget, Answer, Backend, BlockStatus, DroppedTarget, Exemplar, FederatedSample, GatewayChange,
+    Health, MetadataEntry, NamedCount, Question, Reply, RunningQuery, RuntimeInfo, Scope, Stats,
+    TargetMetadata, Targets, TsdbStatus,
 };
 use crate::api::error::{ApiError, ErrorKind};
 use crate::app::core::{Core, HouseMesh};
