@@ -208,8 +208,12 @@ impl System {
             Kind::Prometheus | Kind::Ours => format!("--web.listen-address={}", self.address),
         };
         let known = self.known_flags();
-        let is_known =
-            |f: &&&str| known.as_ref().is_none_or(|k| k.contains(f.split('=').next().unwrap_or("")));
+        // Prometheus writes a switch as `--[no-]web.enable-lifecycle`.
+        let is_known = |f: &&&str| {
+            let name = f.split('=').next().unwrap_or("");
+            let switch = format!("--[no-]{}", name.trim_start_matches("--"));
+            known.as_ref().is_none_or(|k| k.contains(name) || k.contains(&switch))
+        };
         flags.iter().filter(is_known).map(|f| f.to_string()).chain([listen]).collect()
     }
 
