@@ -13,7 +13,7 @@ use serde_json::Value;
 use systole::rt::disk::Tail;
 
 /// No condition that is waited for takes longer, on a busy machine either.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
