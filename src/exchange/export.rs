@@ -3,7 +3,9 @@
 //! Memory holds the shards as a server would, and the encoded chunks of one block.
 
 use std::io::Write;
+use std::rc::Rc;
 
+use futures_lite::future::block_on;
 use model::{Labels, Matcher, Timestamp};
 use prometheus_tsdb::block::BlockBuilder;
 use prometheus_tsdb::cut::{CutChunk, Cutter};
@@ -13,9 +15,11 @@ use crate::exchange::Error;
 use crate::exchange::list::table;
 use crate::exchange::write::BlockWriter;
 use crate::shard::Shard;
+use crate::shard::block::Store;
+use crate::shard::deep::Deep;
 use crate::shard::keeper::Place;
 use crate::shard::reshard;
-use crate::shard::select::{Batch, BatchSeries};
+use crate::shard::select::{Batch, BatchSeries, Selection};
 
 /// What is asked for.
 pub struct Question<'a> {
@@ -26,6 +30,33 @@ pub struct Question<'a> {
     /// Length of a block, as [`crate::exchange::create::block_length`] gives it.
     pub block_ms: i64,
     pub is_for_people: bool,
+}
+
+/// One shard as it lies on the disk: what the head would have, and the blocks.
+struct Held {
+    shard: Shard,
+    store: Option<Rc<Store>>,
+}
+
+impl Held {
+    fn read(place: &Place) -> Result<Held, Error> {
+        let (shard, store) = reshard::read(place)?;
+        Ok(Held { shard, store })
+    }
+
+    /// The first and the last time of any sample; inclusive.
+    fn span(&self) -> Option<(Timestamp, Timestamp)> {
+        let head = self.shard.head().min_time().zip(self.shard.head().max_time());
+        let blocks = self.store.iter().flat_map(|s| s.all());
+        let spans = blocks.map(|b| (b.header.mint, b.header.maxt)).chain(head);
+        spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Whether there may be samples of the selected series in a time.
+    fn may_have(&self, selectors: &[Vec<Matcher>], mint: Timestamp, maxt: Timestamp) -> bool {
+        self.store.as_ref().is_some_and(|s| !s.overlapping(mint, maxt).is_empty())
+            || !self.shard.series_in(selectors, mint, maxt).is_empty()
+    }
 }
 
 pub fn export(
@@ -39,10 +70,9 @@ pub fn export(
             .map_err(|e| Error::Refused(e.to_string()))
     };
     let selectors = question.selectors.iter().map(parse).collect::<Result<Vec<Vec<Matcher>>, Error>>()?;
-    let shards = places.iter().map(reshard::read).collect::<Result<Vec<Shard>, _>>()?;
-    let first = shards.iter().filter_map(|s| s.head().min_time()).min();
-    let last = shards.iter().filter_map(|s| s.head().max_time()).max();
-    let (Some(first), Some(last)) = (first, last) else { return Ok(()) };
+    let shards = places.iter().map(Held::read).collect::<Result<Vec<Held>, _>>()?;
+    let spans = shards.iter().filter_map(Held::span);
+    let Some((first, last)) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return Ok(()) };
     let (first, last) = (first.max(question.mint), last.min(question.maxt));
     std::fs::create_dir_all(writer.dir).map_err(Error::file("mkdir", writer.dir))?;
     let mut has_header = true;
@@ -64,12 +94,12 @@ pub fn export(
 
 /// A time from `from` on, ahead of which there are no samples.
 fn next_time(
-    shards: &[Shard],
+    shards: &[Held],
     selectors: &[Vec<Matcher>],
     from: Timestamp,
     last: Timestamp,
 ) -> Option<Timestamp> {
-    let has_any = |until: Timestamp| shards.iter().any(|s| !s.series_in(selectors, from, until).is_empty());
+    let has_any = |until: Timestamp| shards.iter().any(|s| s.may_have(selectors, from, until));
     if from > last || !has_any(last) {
         return None;
     }
@@ -82,26 +112,70 @@ fn next_time(
 }
 
 fn build(
-    shards: &[Shard],
+    shards: &[Held],
     selectors: &[Vec<Matcher>],
     mint: Timestamp,
     maxt: Timestamp,
     range_ms: i64,
 ) -> Result<BlockBuilder, Error> {
     let mut builder = BlockBuilder::default();
-    let (mut batch, mut samples) = (Batch::default(), Vec::new());
-    for shard in shards {
+    for held in shards {
+        let shard = &held.shard;
         let ids = shard.series_in(selectors, mint, maxt);
-        let mut selection = shard.head().selection(ids.into_iter(), mint, maxt);
-        while shard.next_batch(&mut selection, &mut batch) {
-            for series in &batch.series {
-                samples_of(&batch, series, &mut samples);
-                let labels: Labels = shard.labels(series.id);
-                builder.add(labels, cut(&mut samples, range_ms)?);
+        let selection = shard.head().selection(ids.into_iter(), mint, maxt);
+        let blocks = held.store.as_ref().map(|s| (s.clone(), s.overlapping(mint, maxt)));
+        match blocks.filter(|(_, blocks)| !blocks.is_empty()) {
+            None => add_head(&mut builder, shard, selection, range_ms)?,
+            Some((store, blocks)) => {
+                let deep = Deep::new(store, blocks, selectors.to_vec(), selection);
+                block_on(add_deep(&mut builder, shard, deep, range_ms))?;
             }
         }
     }
     Ok(builder)
+}
+
+fn add_head(
+    builder: &mut BlockBuilder,
+    shard: &Shard,
+    mut selection: Selection,
+    range_ms: i64,
+) -> Result<(), Error> {
+    let mut batch = Batch::default();
+    while shard.next_batch(&mut selection, &mut batch) {
+        add(builder, shard, &batch, range_ms)?;
+    }
+    Ok(())
+}
+
+async fn add_deep(
+    builder: &mut BlockBuilder,
+    shard: &Shard,
+    mut deep: Deep,
+    range_ms: i64,
+) -> Result<(), Error> {
+    while deep.take_head(shard) {}
+    while deep.take_part().await {}
+    if deep.is_full() {
+        return Err(Error::Refused("more series than one block can name".to_owned()));
+    }
+    let mut batch = Batch::default();
+    while deep.fetch().await {
+        deep.decode(shard, &mut batch);
+        add(builder, deep.names(), &batch, range_ms)?;
+    }
+    Ok(())
+}
+
+/// Adds the series of a batch, which `names` knows by their ids.
+fn add(builder: &mut BlockBuilder, names: &Shard, batch: &Batch, range_ms: i64) -> Result<(), Error> {
+    let mut samples = Vec::new();
+    for series in &batch.series {
+        samples_of(batch, series, &mut samples);
+        let labels: Labels = names.labels(series.id);
+        builder.add(labels, cut(&mut samples, range_ms)?);
+    }
+    Ok(())
 }
 
 fn samples_of(batch: &Batch, series: &BatchSeries, out: &mut Vec<Sample>) {

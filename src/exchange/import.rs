@@ -55,6 +55,7 @@ pub struct Report {
 }
 
 pub fn import(dir: &Path, target: &Target, question: &Question) -> Result<Report, Error> {
+    check_unblocked(&target.places)?;
     let database = Database::open(dir)?;
     check_size(&database, question)?;
     let entries = find_entries(&database, target.places.len() as u16, question)?;
@@ -69,6 +70,21 @@ pub fn import(dir: &Path, target: &Target, question: &Question) -> Result<Report
         }
     }
     Ok(report)
+}
+
+/// Where a shard has blocks, all that is older than their end is theirs: the head would hide what came behind it.
+fn check_unblocked(places: &[Place]) -> Result<(), Error> {
+    for place in places {
+        let dir = place.blocks_dir();
+        if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Error::Refused(format!(
+                "{} holds blocks already, and older samples cannot come behind them: import into a new directory, \
+                 before the server has run on it for some hours",
+                dir.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn check_size(database: &Database, question: &Question) -> Result<(), Error> {

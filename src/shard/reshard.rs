@@ -75,10 +75,22 @@ pub fn reshard(
     })
 }
 
-/// A shard as its files and its tail hold it. Writes nothing: for tools, while no server runs.
-pub fn read(place: &Place) -> Result<Shard, Error> {
+/// What was read of blocks, kept while a tool runs: some parts of some blocks.
+const READ_CACHE_BYTES: usize = 64 << 20;
+
+/// A shard as its files and its tail hold it, and its blocks. Writes nothing: for tools, while no server runs.
+pub fn read(place: &Place) -> Result<(Shard, Option<Rc<Store>>), Error> {
     let disk: Rc<dyn Disk> = Rc::new(PlainDisk);
-    block_on(load(&disk, place))
+    block_on(async {
+        let shard = load(&disk, place).await?;
+        let store = match place.blocks_dir().exists() {
+            true => {
+                Some(Store::open(disk.clone(), &place.blocks_dir(), place.owner, READ_CACHE_BYTES).await?)
+            }
+            false => None,
+        };
+        Ok((shard, store.map(Rc::new)))
+    })
 }
 
 /// One old shard as its files and its tail hold it.

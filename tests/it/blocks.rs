@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::house::{House, Server, eventually, seconds, try_request};
+use crate::exchange::{ours, run, said};
+use crate::house::{Dir, House, Server, eventually, seconds, try_request};
 
 const SERIES: usize = 25;
 const STEP_MS: i64 = 60_000;
@@ -136,4 +137,14 @@ fn hours_that_were_cut_are_answered_as_before_through_kills_and_other_shards() {
     assert_eq!(answers(&running, start, end), expect, "on three shards");
     running.stop();
     plain.stop();
+    let out = Dir::new("blocks-exported");
+    let data = other.data.display().to_string();
+    let target = out.path().display().to_string();
+    said(&ours(), &["tsdb", "export", &format!("--storage.tsdb.path={data}"), &target]);
+    let samples = said(&ours(), &["tsdb", "dump", &target]).lines().count();
+    assert_eq!(samples, SERIES * 271, "all is exported, from blocks and head");
+    let into = format!("--storage.tsdb.path={data}");
+    let refused = run(&ours(), &["tsdb", "import", &target, &into]);
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && text.contains("holds blocks already"), "{text}");
 }

@@ -12,19 +12,19 @@ use crate::peers;
 
 const NO_SCRAPES: &str = "scrape_configs: []\n";
 
-fn run(program: &Path, args: &[&str]) -> Output {
+pub(crate) fn run(program: &Path, args: &[&str]) -> Output {
     Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program:?} {args:?}: {e}"))
 }
 
 /// What a command says that must succeed.
-fn said(program: &Path, args: &[&str]) -> String {
+pub(crate) fn said(program: &Path, args: &[&str]) -> String {
     let output = run(program, args);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program:?} {args:?}:\n{out}\n{err}");
     out.into_owned()
 }
 
-fn ours() -> PathBuf {
+pub(crate) fn ours() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_systole"))
 }
 
