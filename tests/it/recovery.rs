@@ -225,6 +225,9 @@ fn fill(path: &Path) {
     }
 }
 
+/// Room for the files of a new data directory, and for some seconds of commits.
+const ROOM_TO_START: u64 = 256 << 10;
+
 #[test]
 fn a_full_disk_refuses_samples_and_goes_on_when_there_is_room() {
     let dir = Dir::new("disk");
@@ -233,9 +236,15 @@ fn a_full_disk_refuses_samples_and_goes_on_when_there_is_room() {
     let mut house = House::new("full", &config("100ms", &[("a", &target.address(), "")]));
     house.args = vec!["--shards=1".to_owned()];
     house.data = mount.0.join("data");
+    // The log takes room ahead of what it writes. It is to find little, whether it does so before the disk is filled or
+    // after.
+    let (before, ballast) = (mount.0.join("before"), mount.0.join("ballast"));
+    fill(&before);
+    let length = fs::metadata(&before).expect("the ballast").len();
+    let file = fs::OpenOptions::new().write(true).open(&before).expect("the ballast");
+    file.set_len(length - ROOM_TO_START).expect("a shorter ballast");
     let Some(mut running) = house.start() else { return };
     running.wait_for_value("same", Some("42"));
-    let ballast = mount.0.join("ballast");
     fill(&ballast);
     let metric = |name: &str| -> f64 {
         let page = running.get("/metrics").text();
@@ -250,7 +259,7 @@ fn a_full_disk_refuses_samples_and_goes_on_when_there_is_room() {
     let shown = everything(&running);
     assert!(count(&shown) > 10, "queries go on");
     assert!(running.is_ready());
-    fs::remove_file(&ballast).expect("room again");
+    fs::remove_file(&ballast).and_then(|()| fs::remove_file(&before)).expect("room again");
     eventually("samples are taken again", || (metric("systole_shard_refusing{") == 0.0).then_some(()));
     let newest = || running.value("max(timestamp(same))").and_then(|t| t.parse::<f64>().ok()).unwrap_or(0.0);
     let before = newest();
