@@ -42,8 +42,7 @@ impl Fleet {
                 slots.push(slot);
             }
             fleet.sources.push((source, slots));
-        }
-        for n in 0..SOURCES {
+            // An appender writes for one source at a time.
             fleet.commit(n);
         }
         fleet
