@@ -8,14 +8,16 @@
 pub mod matching;
 pub mod postings;
 pub mod removal;
+mod split;
 pub mod symbols;
 
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 use model::{Labels, SeriesHash, SeriesId};
 
 pub use symbols::{SymbolId, Symbols};
 
 use postings::Postings;
+use split::SplitTable;
 
 /// The label names of many series at once: a fleet has a few thousand shapes and millions of series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +53,7 @@ pub struct Index {
     entries: Vec<Entry>,
     values: Vec<SymbolId>,
     hashes: Vec<SeriesHash>,
-    by_hash: HashTable<u32>,
+    by_hash: SplitTable,
     /// A bit for each series that was taken out.
     removed: Vec<u64>,
     removed_count: usize,
@@ -93,7 +95,7 @@ impl Index {
 
     fn find_hashed(&self, hash: SeriesHash, labels: &Labels) -> Option<SeriesId> {
         let same = |i: &u32| self.hashes[*i as usize] == hash && self.has_labels(SeriesId(*i), labels);
-        self.by_hash.find(hash.0, same).map(|i| SeriesId(*i))
+        self.by_hash.find(hash.0, same).map(SeriesId)
     }
 
     fn has_labels(&self, id: SeriesId, labels: &Labels) -> bool {
@@ -137,7 +139,7 @@ impl Index {
             self.hashes[*i as usize] == hash && n == names && v == values
         };
         match self.by_hash.find(hash.0, same) {
-            Some(i) => Ok(SeriesId(*i)),
+            Some(i) => Ok(SeriesId(i)),
             None => self.insert_symbols(hash, names, values).ok_or(self.full()),
         }
     }

@@ -12,17 +12,35 @@ enum List {
     Many(Vec<u32>),
 }
 
-#[derive(Default)]
+/// A power of two.
+const PARTS: usize = 256;
+
 pub struct Postings {
-    lists: HashMap<(SymbolId, SymbolId), List>,
+    /// By the last bits of the value: where each of millions of series has a value of its own, a single map would
+    /// stand still for long whenever it grows.
+    lists: [HashMap<(SymbolId, SymbolId), List>; PARTS],
     /// Values of each name in order of appearance.
     values: HashMap<SymbolId, Vec<SymbolId>>,
 }
 
+impl Default for Postings {
+    fn default() -> Postings {
+        Postings { lists: std::array::from_fn(|_| HashMap::new()), values: HashMap::new() }
+    }
+}
+
 impl Postings {
+    fn part(&self, value: SymbolId) -> &HashMap<(SymbolId, SymbolId), List> {
+        &self.lists[value.0 as usize % PARTS]
+    }
+
+    fn part_mut(&mut self, value: SymbolId) -> &mut HashMap<(SymbolId, SymbolId), List> {
+        &mut self.lists[value.0 as usize % PARTS]
+    }
+
     /// Notes that `id`, larger than every id noted before, has the label.
     pub fn insert(&mut self, name: SymbolId, value: SymbolId, id: SeriesId) {
-        match self.lists.entry((name, value)) {
+        match self.part_mut(value).entry((name, value)) {
             hashbrown::hash_map::Entry::Vacant(e) => {
                 e.insert(List::One(id.0));
                 self.values.entry(name).or_default().push(value);
@@ -43,7 +61,7 @@ impl Postings {
 
     /// Keeps of a list what `stays` says; true where nothing is left, and then the list is gone.
     pub fn retain(&mut self, name: SymbolId, value: SymbolId, stays: impl Fn(u32) -> bool) -> bool {
-        let hashbrown::hash_map::Entry::Occupied(mut e) = self.lists.entry((name, value)) else {
+        let hashbrown::hash_map::Entry::Occupied(mut e) = self.part_mut(value).entry((name, value)) else {
             return false;
         };
         let is_empty = match e.get_mut() {
@@ -71,7 +89,7 @@ impl Postings {
 
     /// Sorted ids of the series with `name="value"`.
     pub fn list(&self, name: SymbolId, value: SymbolId) -> &[u32] {
-        match self.lists.get(&(name, value)) {
+        match self.part(value).get(&(name, value)) {
             None => &[],
             Some(List::One(id)) => std::slice::from_ref(id),
             Some(List::Many(ids)) => ids,
@@ -90,6 +108,6 @@ impl Postings {
 
     /// Distinct (name, value) pairs.
     pub fn pair_count(&self) -> usize {
-        self.lists.len()
+        self.lists.iter().map(HashMap::len).sum()
     }
 }

@@ -19,7 +19,7 @@ impl Index {
         let mut gone: HashSet<u32> = HashSet::with_capacity(ids.len());
         for id in ids {
             let hash = self.hashes[id.0 as usize];
-            let Ok(entry) = self.by_hash.find_entry(hash.0, |i| *i == id.0) else { continue };
+            let Some(entry) = self.by_hash.find_entry(hash.0, |i| *i == id.0) else { continue };
             entry.remove();
             gone.insert(id.0);
             pairs.extend(self.label_symbols(*id));

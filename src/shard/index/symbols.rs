@@ -1,7 +1,8 @@
 //! Interned label text: every distinct name and value once per shard.
 
-use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::shard::index::split::SplitTable;
 
 /// A string of this shard. `SymbolId::EMPTY` is `""`, which is also what an absent label has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,12 +18,12 @@ pub struct Symbols {
     /// End offset of each symbol in `text`; symbol `i` begins where `i - 1` ends. The arena is bounded by u32
     /// offsets: 4 GiB of distinct label text on one shard.
     ends: Vec<u32>,
-    table: HashTable<u32>,
+    table: SplitTable,
 }
 
 impl Default for Symbols {
     fn default() -> Self {
-        let mut s = Symbols { text: String::new(), ends: Vec::new(), table: HashTable::new() };
+        let mut s = Symbols { text: String::new(), ends: Vec::new(), table: SplitTable::default() };
         s.try_intern("").expect("an empty arena has room");
         s
     }
@@ -36,9 +37,7 @@ impl Symbols {
     }
 
     pub fn find(&self, text: &str) -> Option<SymbolId> {
-        self.table
-            .find(xxh3_64(text.as_bytes()), |id| self.text(SymbolId(*id)) == text)
-            .map(|id| SymbolId(*id))
+        self.table.find(xxh3_64(text.as_bytes()), |id| self.text(SymbolId(*id)) == text).map(SymbolId)
     }
 
     /// The symbol of `text`, made if it is new; `None` when the arena is full.
