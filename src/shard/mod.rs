@@ -15,6 +15,7 @@ pub mod cut;
 pub mod deep;
 pub mod deep_meta;
 pub mod exemplars;
+mod far;
 pub mod head;
 pub mod history;
 pub mod index;

@@ -23,6 +23,7 @@ use model::histogram::FloatHistogram;
 use model::{SeriesId, Timestamp, is_stale};
 
 use crate::shard::commons::Standing;
+use crate::shard::far::make_room;
 use crate::shard::record::{RowEntry, SourceId};
 use crate::shard::select::{Batch, BatchSeries, HistogramPoint, Selection};
 use group::{Columns, GROUP_SLOTS_MAX, Group, SEAL_ROWS};
@@ -134,7 +135,7 @@ impl Head {
     }
 
     pub fn heap_bytes(&self) -> usize {
-        self.groups.iter().map(Group::heap_bytes).sum::<usize>() + self.places.capacity() * 8
+        self.groups.iter().map(Group::heap_bytes).sum::<usize>() + self.places.len() * 8
     }
 
     /// Bytes of sealed windows, and the samples in them.
@@ -193,6 +194,8 @@ impl Head {
     fn place(&mut self, id: SeriesId, place: Place) {
         let i = id.0 as usize;
         if self.places.len() <= i {
+            let more = i + 1 - self.places.len();
+            make_room(&mut self.places, more, 1);
             self.places.resize(i + 1, Place { group: NOWHERE, slot: 0 });
         }
         if self.places[i].group == NOWHERE {

@@ -16,6 +16,7 @@ use model::{Labels, SeriesHash, SeriesId};
 
 pub use symbols::{SymbolId, Symbols};
 
+use crate::shard::far::make_room;
 use postings::Postings;
 use split::SplitTable;
 
@@ -43,6 +44,9 @@ impl LabelColumn {
         LabelColumn { name, shape: None, at: None }
     }
 }
+
+/// Labels of a series that has many; fleets have 8 to 12.
+const LABELS_MANY: usize = 16;
 
 #[derive(Default)]
 pub struct Index {
@@ -165,8 +169,11 @@ impl Index {
         for (n, v) in names.iter().zip(values) {
             self.postings.insert(*n, *v, id);
         }
+        make_room(&mut self.values, values.len(), LABELS_MANY);
         self.values.extend_from_slice(values);
         let shape = self.shape(names);
+        make_room(&mut self.entries, 1, 1);
+        make_room(&mut self.hashes, 1, 1);
         self.entries.push(Entry { shape, start });
         self.hashes.push(hash);
         let hashes = &self.hashes;
