@@ -44,7 +44,10 @@ const ASKED_AGAIN: usize = 12;
 /// Of a subquery that gives no step: the default evaluation interval.
 const DEFAULT_STEP_MS: i64 = 60_000;
 
-const FEATURES: &str = "--enable-feature=promql-experimental-functions";
+const FEATURES: &str = "--enable-feature=promql-experimental-functions,promql-per-step-stats";
+
+/// Expressions whose statistics are compared.
+const MEASURED: usize = 400;
 
 /// One expression and the times it is asked for.
 #[derive(Clone, Debug)]
@@ -62,20 +65,19 @@ impl Question {
     }
 
     fn ask(&self, line: &mut Line) {
+        self.ask_with(line, &[]);
+    }
+
+    fn ask_with(&self, line: &mut Line, more: &[(&str, &str)]) {
         let (start, end) = (seconds(self.start), seconds(self.end));
-        match self.step {
-            None => line.ask("query", &[("query", &self.text), ("time", &start)]),
-            Some(step) => {
-                let step = seconds(step);
-                let params = [
-                    ("query", self.text.as_str()),
-                    ("start", &start),
-                    ("end", &end),
-                    ("step", step.as_str()),
-                ];
-                line.ask("query_range", &params);
-            }
+        let step = self.step.map(seconds);
+        let mut params = vec![("query", self.text.as_str())];
+        match &step {
+            None => params.push(("time", &start)),
+            Some(step) => params.extend([("start", start.as_str()), ("end", &end), ("step", step)]),
         }
+        params.extend(more);
+        line.ask(if step.is_some() { "query_range" } else { "query" }, &params);
     }
 }
 
@@ -337,6 +339,35 @@ fn random_expressions_have_the_answers_that_prometheus_gives() {
         started.elapsed()
     );
     assert_eq!(differing, 0, "of {count} expressions");
+}
+
+/// The samples of an answer: how many were seen, and how many at each step.
+fn samples_of(answer: &Value) -> (Value, Value) {
+    let samples = &answer["data"]["stats"]["samples"];
+    (samples["totalQueryableSamples"].clone(), samples["totalQueryableSamplesPerStep"].clone())
+}
+
+#[test]
+fn as_many_samples_are_seen_as_prometheus_sees() {
+    let Some(mut pair) = Pair::start("differential-stats", 5) else { return };
+    let mut chance = Chance::new(5);
+    let (mut compared, mut differing) = (0, 0);
+    for _ in 0..MEASURED {
+        let question = next_question(&pair, &mut chance);
+        question.ask_with(&mut pair.theirs, &[("stats", "all")]);
+        question.ask_with(&mut pair.ours, &[("stats", "all")]);
+        let (theirs, ours) = (pair.theirs.answer(), pair.ours.answer());
+        if theirs["status"] != "success" || ours["status"] != "success" {
+            continue;
+        }
+        compared += 1;
+        if samples_of(&theirs) != samples_of(&ours) {
+            differing += 1;
+            println!("{question:?}\ntheirs {:?}\nours   {:?}", samples_of(&theirs), samples_of(&ours));
+        }
+    }
+    assert!(compared > MEASURED / 2, "{compared} of {MEASURED} have answers");
+    assert_eq!(differing, 0, "of {compared}");
 }
 
 /// The list of what is not asked has what the reference does not know, and nothing else.

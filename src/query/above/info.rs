@@ -111,12 +111,14 @@ impl Evaluator<'_> {
         {
             return Err(Error::Execution("info sample should be float".into()));
         }
+        // The same samples once more: they count once.
+        let load = self.load.clone();
         let mut by_id: HashMap<Labels, Vec<InfoSeries>> = HashMap::new();
         // Without delayed removal the times come without names; the names are what info series differ in.
         let settings = self.settings;
         self.settings.delayed_name_removal = true;
         let seen = self.fragment(times, None, steps).await;
-        self.settings = settings;
+        (self.settings, self.load) = (settings, load);
         if let Outcome::Rows(rows) = seen? {
             for seen in rows {
                 let labels = seen.labels.clone();

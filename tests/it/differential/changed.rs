@@ -189,12 +189,11 @@ fn aggregator(tree: &Expr) -> Option<Aggregator> {
     }
 }
 
-/// Whether elements come in an order of the reference's own.
+/// Whether elements come in an order of the reference's own: groups come as the first of each has a sample.
 fn chooses(tree: &Expr) -> bool {
-    use Aggregator::*;
     let mut found = false;
     tree.walk(&mut |e| {
-        found |= matches!(aggregator(e), Some(BottomK | CountValues | LimitK | LimitRatio | TopK));
+        found |= aggregator(e).is_some();
         found |= matches!(e, Expr::Call(c) if c.function.name().starts_with("sort"));
     });
     found
