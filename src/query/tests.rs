@@ -117,6 +117,7 @@ fn names_dropped_at_once_collide_at_once() {
         "rate({l=\"1\"}[1m]) or last_over_time({l=\"1\"}[1m]) * 2",
         "histogram_avg(-{l=\"1\"})",
         "absent(-{l=\"1\"})",
+        "absent_over_time(abs({l=\"1\"})[1m:10s])",
         "{l=\"1\"} * 2 > 5",
     ] {
         let error = ask(&engine, &local, text, When::Instant(1000)).unwrap_err();

@@ -53,11 +53,7 @@ impl Evaluator<'_> {
             _ => {
                 let args = std::slice::from_ref(arg);
                 // Whether two series are the same without their names is not asked.
-                let settings = self.settings;
-                self.settings.delayed_name_removal = true;
-                let rows = self.over_subquery(Function::PresentOverTime, args, 0, steps).await;
-                self.settings = settings;
-                let rows = rows?;
+                let rows = self.windows_of(Function::PresentOverTime, args, 0, steps).await?;
                 fold_rows(&rows, &any(arg), steps.count, &mut self.notes)
             }
         };

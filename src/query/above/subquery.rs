@@ -83,6 +83,22 @@ impl Evaluator<'_> {
         at: usize,
         steps: Steps,
     ) -> Result<Vec<Row>, Error> {
+        let mut rows = self.windows_of(function, args, at, steps).await?;
+        if matches!(function, Function::LastOverTime | Function::FirstOverTime) {
+            return Ok(rows);
+        }
+        rows.iter_mut().for_each(|row| self.drop_name(row));
+        self.settled(rows)
+    }
+
+    /// The same, with the names that the subquery's series have.
+    pub(super) async fn windows_of(
+        &mut self,
+        function: Function,
+        args: &[Node],
+        at: usize,
+        steps: Steps,
+    ) -> Result<Vec<Row>, Error> {
         let Kind::Subquery(subquery) = &args[at].kind else {
             return Err(Error::Execution("expected a range vector".into()));
         };
@@ -108,7 +124,6 @@ impl Evaluator<'_> {
             params: &params,
             span: place(&args[0]),
         };
-        let drops = !matches!(function, Function::LastOverTime | Function::FirstOverTime);
         let mut out = Vec::with_capacity(rows.len());
         let mut scratch = Scratch::default();
         for (i, row) in rows.iter().enumerate() {
@@ -117,15 +132,11 @@ impl Evaluator<'_> {
             }
             let mut result = row.emptied();
             self.fill(&ranger, row, inner, &mut scratch, &mut result)?;
-            if result.is_empty() {
-                continue;
+            if !result.is_empty() {
+                out.push(result);
             }
-            if drops {
-                self.drop_name(&mut result);
-            }
-            out.push(result);
         }
-        if drops { self.settled(out) } else { Ok(out) }
+        Ok(out)
     }
 
     fn fill(
