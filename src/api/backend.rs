@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use model::{Labels, Matcher, Timestamp};
 
+use crate::api::doorway::Caller;
 use crate::api::error::ApiError;
 use crate::push::gateway::Gateway;
 use crate::push::{self, otlp};
@@ -202,6 +203,16 @@ pub trait Backend: Send + Sync + 'static {
     fn now_ms(&self) -> Timestamp;
     fn is_ready(&self) -> bool;
     fn is_stopping(&self) -> bool;
+
+    /// Whether a shard would take a sender's connection now.
+    fn takes_callers(&self) -> bool {
+        false
+    }
+
+    /// Gives a connection that begins with remote write to a shard. Asked only where [`Backend::takes_callers`].
+    fn take_caller(&self, caller: Caller) {
+        drop(caller);
+    }
 
     fn query(&self, question: Question) -> Reply<Answer>;
     /// What of the query language is switched on.

@@ -6,6 +6,7 @@
 //! Never: touches a shard's memory; everything goes through [`backend::Backend`].
 
 pub mod backend;
+pub mod doorway;
 pub mod error;
 pub mod exemplars;
 pub mod federate;
@@ -23,5 +24,6 @@ pub mod targets;
 pub mod write;
 
 pub use backend::Backend;
+pub use doorway::Doorway;
 pub use router::{Settings, grpc_router, router};
 pub use write::Connection;

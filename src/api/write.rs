@@ -10,8 +10,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::serve::IncomingStream;
-use tokio::net::TcpListener;
 
+use crate::api::doorway::Doorway;
 use crate::api::router::Front;
 use crate::api::{lifecycle, respond};
 use crate::remote::negotiate::{BODY_BYTES_MAX, negotiate};
@@ -31,8 +31,8 @@ pub struct Connection {
     pub peer: IpAddr,
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Connection {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+impl Connected<IncomingStream<'_, Doorway>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, Doorway>) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         Connection { number: COUNT.fetch_add(1, Relaxed), peer: stream.remote_addr().ip() }
     }
@@ -102,11 +102,7 @@ pub(in crate::api) fn answered(answer: Answer) -> Response {
 }
 
 fn push_written(headers: &mut HeaderMap, written: Written) {
-    for (name, count) in [
-        ("X-Prometheus-Remote-Write-Samples-Written", written.samples),
-        ("X-Prometheus-Remote-Write-Histograms-Written", written.histograms),
-        ("X-Prometheus-Remote-Write-Exemplars-Written", written.exemplars),
-    ] {
+    for (name, count) in written.headers() {
         headers.insert(name, HeaderValue::from(count));
     }
 }

@@ -16,8 +16,10 @@ use crate::api::backend::{
     Health, MetadataEntry, NamedCount, Question, Reply, RunningQuery, RuntimeInfo, Scope, Stats,
     TargetMetadata, Targets, TsdbStatus,
 };
+use crate::api::doorway::Caller;
 use crate::api::error::{ApiError, ErrorKind};
 use crate::app::core::{Core, HouseMesh};
+use crate::app::doors::Doors;
 use crate::app::flags::Flags;
 use crate::app::house::{deal, jobs_of, retain, set_exemplars};
 use crate::app::metrics::{self, BlockFigures, ExemplarFigures, Requests, ShardFigures};
@@ -58,7 +60,9 @@ pub struct HouseBackend {
     pub commons: Arc<Commons>,
     pub stopping: AtomicBool,
     pub quit: Notify,
-    pub requests: Requests,
+    pub requests: Arc<Requests>,
+    /// Where senders' connections go.
+    pub doors: Doors,
     pub query_log: Arc<QueryLog>,
     /// What jobs pushed and left.
     pub gateway: Mutex<Gateway>,
@@ -621,6 +625,16 @@ impl Backend for HouseBackend {
             blocks.iter().map(|b| (b.header, b.directory.stats)).collect::<Vec<_>>()
         });
         Box::pin(async move { Ok(block_statuses(all.await?.into_iter().flatten())) })
+    }
+
+    fn takes_callers(&self) -> bool {
+        self.flags.enable_remote_write && self.is_ready() && self.doors.has_room()
+    }
+
+    fn take_caller(&self, caller: Caller) {
+        if let Some(mesh) = self.mesh.get() {
+            self.doors.let_in(mesh, caller);
+        }
     }
 
     fn write(&self, protocol: Protocol, body: Bytes, connection: u64) -> Reply<remote::Answer> {

@@ -8,7 +8,8 @@ use model::{ShardId, Timestamp};
 
 use crate::remote::order::Asked;
 use crate::remote::{self, Order, Peers, Receiver};
-use crate::rt::{Mesh, TaskClass};
+use crate::rt::gate::Gate;
+use crate::rt::{Mesh, Pulse, TaskClass};
 use crate::scrape::{Scraper, Sink};
 use crate::shard::budget::{Refusal, Room};
 use crate::shard::commons::{Bounds, Commons};
@@ -20,6 +21,9 @@ pub struct Core {
     pub keeper: Rc<Keeper>,
     pub scraper: Scraper,
     pub receiver: Receiver,
+    pub pulse: Pulse,
+    /// Closes when the shard stops.
+    pub gate: Gate,
 }
 
 /// A batch on its way to the shard that owns its series.

@@ -158,8 +158,9 @@ async fn build(plan: Plan, context: ShardContext<Core, Rows>) -> Result<Rc<Core>
     settings.seed = plan.seed;
     settings.timestamp_tolerance_ms = plan.tolerance_ms;
     settings.features = plan.features;
+    let (pulse, gate) = (context.pulse.clone(), context.gate.clone());
     let scraper = Scraper::new(context.pulse, context.gate, Rc::new(sink), settings);
-    Ok(Rc::new(Core { keeper, scraper, receiver }))
+    Ok(Rc::new(Core { keeper, scraper, receiver, pulse, gate }))
 }
 
 /// The jobs of a configuration, ready to be dealt.

@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod core;
 pub mod directory;
+pub mod doors;
 pub mod flags;
 pub mod house;
 pub mod logging;

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::api::{self, Backend};
 use crate::app::backend::{HouseBackend, LoadConfig, Loaded};
 use crate::app::directory::DataDir;
+use crate::app::doors::Doors;
 use crate::app::flags::{Ack, Flags, parse_cpus};
 use crate::app::house::{House, Options, deal, features_of, jobs_of, set_exemplars};
 use crate::app::metrics::Requests;
@@ -23,6 +24,7 @@ use crate::app::{logging, memory, retention, tsdb, tune, web};
 use crate::config::{Config, Reading, process_environment};
 use crate::query::engine::{self, Engine};
 use crate::query::script;
+use crate::remote::connection::Door;
 use crate::remote::{Protocol, Terms};
 use crate::rt::clock::{Clock, SystemClock};
 use crate::rt::probe;
@@ -209,6 +211,14 @@ fn backend_of(
         n => n,
     });
     let (jobs, otlp) = (jobs_of(&config), Arc::new(flags.otlp(&config, options.lookback_ms)));
+    let requests = Arc::new(Requests::default());
+    let noted = requests.clone();
+    let door = Door {
+        accepted: accepted_of(&flags).into(),
+        clock: clock.clone(),
+        note: Arc::new(move |status, took| noted.note(api::write::PATH, status, took, 0)),
+    };
+    let doors = Doors::new(shard_count, flags.max_connections, door);
     let loaded = Loaded { jobs, otlp, config, reload_succeeded: true, loaded_ms: start_ms };
     Ok(HouseBackend {
         clock,
@@ -221,7 +231,8 @@ fn backend_of(
         commons,
         stopping: AtomicBool::new(false),
         quit: Notify::new(),
-        requests: Requests::default(),
+        requests,
+        doors,
         query_log: Arc::new(query_log),
         gateway: Mutex::default(),
         load,
@@ -388,9 +399,14 @@ async fn answer_requests(
         accepted_messages: accepted_of(&backend.flags),
     };
     let clock = backend.clock.clone();
+    let shards = (serves == Serves::All).then(|| backend.clone() as Arc<dyn Backend>);
     let router = match serves {
         Serves::All => api::router(backend, clock, settings),
         Serves::Calls => api::grpc_router(backend, clock, settings),
+    };
+    let listener = match api::Doorway::open(listener, shards) {
+        Ok(doorway) => doorway,
+        Err(e) => return tracing::error!(err = %e, "the listener failed"),
     };
     let router = router.into_make_service_with_connect_info::<api::Connection>();
     let served = axum::serve(listener, router).with_graceful_shutdown(async move { ended.notified().await });

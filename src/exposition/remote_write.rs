@@ -63,7 +63,21 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    #[inline]
     fn long_varint(&mut self) -> Result<u64, Malformed> {
+        match self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
+            Some(b) => match varint_of(u64::from_le_bytes(*b)) {
+                Some((value, length)) => {
+                    self.at += length;
+                    Ok(value)
+                }
+                None => self.any_varint(),
+            },
+            None => self.any_varint(),
+        }
+    }
+
+    fn any_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let b = *self.bytes.get(self.at).ok_or(Malformed::Truncated)?;
@@ -139,10 +153,28 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// The varint that begins `word`, read at once, and its length; `None` where it is longer than the word. A time of
+/// these decades has six bytes.
+#[inline]
+fn varint_of(word: u64) -> Option<(u64, usize)> {
+    let ends = !word & 0x8080_8080_8080_8080;
+    if ends == 0 {
+        return None;
+    }
+    let sevens = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+    let twos = sevens & 0x007f_007f_007f_007f | (sevens & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = twos & 0x0000_3fff_0000_3fff | (twos & 0x3fff_0000_3fff_0000) >> 2;
+    let all = fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4;
+    Some((all, ends.trailing_zeros() as usize / 8 + 1))
+}
+
 #[inline]
 pub(crate) fn expect(wire: u8, wanted: u8, field: &'static str) -> Result<(), Malformed> {
     if wire == wanted { Ok(()) } else { Err(Malformed::WrongWire { wire, field }) }
 }
+
+/// How a label field of a 1.0 series begins.
+pub const LABEL: u8 = 1 << 3 | BYTES;
 
 /// The series of a `prometheus.WriteRequest`, one message after the other.
 pub struct RequestV1<'a> {
@@ -289,13 +321,26 @@ impl SeriesReader {
     /// Reads a 1.0 series.
     #[inline]
     pub fn read_v1(&mut self, message: &[u8]) -> Result<(), Malformed> {
-        self.clear();
         let mut cursor = Cursor::new(message);
-        while message.get(cursor.at) == Some(&0x0a) {
+        while message.get(cursor.at) == Some(&LABEL) {
             cursor.at += 1;
             cursor.sized()?;
         }
-        self.labels_end = cursor.at;
+        self.read_v1_behind(message, cursor.at)
+    }
+
+    /// Whether all labels of the 1.0 series read last were at the message's beginning.
+    #[inline]
+    pub fn is_in_order(&self) -> bool {
+        self.joined.is_empty()
+    }
+
+    /// Reads a 1.0 series that begins with label fields up to `labels_end`.
+    #[inline]
+    pub fn read_v1_behind(&mut self, message: &[u8], labels_end: usize) -> Result<(), Malformed> {
+        self.clear();
+        self.labels_end = labels_end;
+        let mut cursor = Cursor { bytes: message, at: labels_end };
         while cursor.at < message.len() {
             let field_at = cursor.at;
             let Some((field, wire)) = cursor.field("TimeSeries")? else { break };
@@ -406,9 +451,24 @@ fn read_refs(
     Ok(())
 }
 
+/// A sample as nearly all senders write it: a value, a time of these decades, nothing else.
+#[inline]
+fn usual_sample(message: &[u8]) -> Option<Sample> {
+    const VALUE: u8 = 1 << 3 | FIXED64;
+    const TIME: u8 = 2 << 3 | VARINT;
+    let [VALUE, v @ .., _, _, _, _, _, _, _] = *<&[u8; 16]>::try_from(message).ok()? else { return None };
+    let rest: [u8; 8] = *message.last_chunk()?;
+    // The value's last byte, the tag, the time.
+    let (time, 6) = varint_of(u64::from_le_bytes(rest) >> 16)? else { return None };
+    (rest[1] == TIME).then(|| Sample { time: time as i64, start: 0, value: f64::from_le_bytes(v) })
+}
+
 /// Both versions: value 1, timestamp 2; 2.0 adds the start timestamp 3.
 #[inline]
 fn read_sample(message: &[u8]) -> Result<Sample, Malformed> {
+    if let Some(sample) = usual_sample(message) {
+        return Ok(sample);
+    }
     let mut cursor = Cursor::new(message);
     let mut sample = Sample::default();
     while let Some((field, wire)) = cursor.field("Sample")? {

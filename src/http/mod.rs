@@ -1,13 +1,17 @@
 //! HTTP/1.1 as shards speak it: what to write, what was read, what is still due. No sockets here.
 //!
-//! In: what to ask for; bytes as they come. Out: bytes to send; a head, a body, or why there is none.
+//! In: what to ask for or to answer; bytes as they come. Out: bytes to send; a head, a body, or why there is none.
 //! Owns: nothing beyond one exchange. Runs on: any thread; pure.
 //! Invariant: the reader never asks for a byte that the peer does not owe, and never holds more than its bound.
 //! Never: opens sockets, waits, knows what the body means.
 
+pub mod received;
+pub mod reply;
 pub mod request;
 pub mod response;
 
+pub use received::{Received, ReceivedHead};
+pub use reply::Response;
 pub use request::Request;
 pub use response::{Body, BodyReader, Head};
 

@@ -16,6 +16,17 @@ pub struct Written {
     pub exemplars: u64,
 }
 
+impl Written {
+    /// As a 2.0 sender is told.
+    pub fn headers(self) -> [(&'static str, u64); 3] {
+        [
+            ("X-Prometheus-Remote-Write-Samples-Written", self.samples),
+            ("X-Prometheus-Remote-Write-Histograms-Written", self.histograms),
+            ("X-Prometheus-Remote-Write-Exemplars-Written", self.exemplars),
+        ]
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,

@@ -7,12 +7,17 @@ use hashbrown::HashTable;
 use model::{ShardId, Timestamp};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-/// 128 bits, keyed by a seed of this process: two label sets of one hash are beyond chance.
+/// 112 bits, keyed by a seed of this process, and the length of what was hashed: two label sets of one hash are beyond
+/// chance.
 pub type LabelHash = [u64; 2];
 
+/// Where the length stands, as far as it goes.
+const LENGTH: u64 = 0xffff;
+
+#[inline]
 pub fn label_hash(bytes: &[u8], seed: u64) -> LabelHash {
     let hash = xxh3_128_with_seed(bytes, seed);
-    [hash as u64, (hash >> 64) as u64]
+    [hash as u64, (hash >> 64) as u64 & !LENGTH | LENGTH.min(bytes.len() as u64)]
 }
 
 /// Entries of one shard: 40 bytes each with their share of the table, so 640 MiB at the bound. More than that many
@@ -66,6 +71,29 @@ impl Known {
 
     pub fn heap_bytes(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>() + self.by_hash.allocation_size()
+    }
+
+    /// Whether a message begins with the very bytes of the series that is expected next, and where they end: then
+    /// nobody has to look for that place. `is_end` says whether they may end before the byte given.
+    #[inline]
+    pub fn find_ahead(
+        &self,
+        walk: &mut Walk,
+        message: &[u8],
+        seed: u64,
+        is_end: impl Fn(u8) -> bool,
+    ) -> Option<(Found, usize)> {
+        let e = self.entries.get(walk.expected as usize)?;
+        let length = (e.hash[1] & LENGTH) as usize;
+        if length == LENGTH as usize || message.get(length).is_some_and(|next| !is_end(*next)) {
+            return None;
+        }
+        if label_hash(message.get(..length)?, seed) != e.hash {
+            return None;
+        }
+        let found = Found { entry: walk.expected, shard: ShardId(e.stamp as u16), slot: e.slot };
+        *walk = Walk { last: walk.expected, expected: e.next };
+        Some((found, length))
     }
 
     #[inline]
@@ -123,6 +151,29 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_expected_series_is_found_by_where_its_labels_end() {
+        let mut known = Known::default();
+        let long = vec![b'x'; 70_000];
+        for (i, labels) in [&b"abc"[..], b"de", &long, b"f"].into_iter().enumerate() {
+            known.insert(label_hash(labels, 7), ShardId(1), i as u32, 0);
+        }
+        let check = |expected: u32, message: &[u8], expect: Option<(u32, usize)>| {
+            let mut walk = Walk { last: 0, expected };
+            let found = known.find_ahead(&mut walk, message, 7, |next| next != b'!');
+            assert_eq!(found.map(|(f, end)| (f.slot, end)), expect, "{expected} {:?}", message.len());
+            assert_eq!(walk.expected, expect.map_or(expected, |(slot, _)| slot + 1));
+        };
+        check(0, b"abc", Some((0, 3)));
+        check(0, b"abcd", Some((0, 3)));
+        check(0, b"abc!", None);
+        check(0, b"ab", None);
+        check(0, b"abd?", None);
+        check(1, b"de?", Some((1, 2)));
+        check(2, &long, None);
+        check(4, b"f", None);
+    }
 
     #[test]
     fn series_are_found_in_any_order_and_the_usual_one_needs_no_look_up() {

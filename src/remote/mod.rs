@@ -4,7 +4,7 @@
 //! Owns: on each shard the names it has met (hashes of label bytes) and the stream of what others pushed to it.
 //! Runs on: shards.
 //! Invariant: success is said only after every shard with a part has it in its log (or, where relaxed, its tail).
-//! Never: opens sockets, reads a clock, lets two label sets share a series.
+//! Never: opens sockets (it is given them), reads a clock of its own, lets two label sets share a series.
 
 pub mod negotiate; // which protocol a request speaks
 
@@ -13,6 +13,7 @@ pub mod order; // what one shard asks of another
 pub mod sorting; // a body to parts, one a shard
 
 pub mod answer; // what the sender is told
+pub mod connection; // requests of one connection, on a shard
 pub mod probe; // counters
 pub mod receiver; // the way of a request
 

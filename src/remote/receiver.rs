@@ -32,6 +32,9 @@ const BATCH_BYTES_MAX: usize = (1 << 20) - 4096;
 /// Unpacked bodies that one shard holds at a time: four of the largest, hundreds of the usual ones.
 const UNPACKED_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 
+/// Bodies as they came, on connections of one shard: four of the largest. Further senders are put off.
+const BODIES_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
+
 /// A block of snappy gives at most 64 bytes for 3: what claims more is no block, and gets no memory.
 const EXPANSION_MAX: usize = 22;
 
@@ -76,7 +79,20 @@ pub struct Receiver {
     scratches: RefCell<Vec<Scratch>>,
     batches: RefCell<Vec<Batches>>,
     unpacked_bytes: Cell<usize>,
+    bodies_bytes: Rc<Cell<usize>>,
     probe: Probe,
+}
+
+/// Room for a body, given back when dropped.
+pub struct BodyRoom {
+    bodies_bytes: Rc<Cell<usize>>,
+    bytes: usize,
+}
+
+impl Drop for BodyRoom {
+    fn drop(&mut self) {
+        self.bodies_bytes.set(self.bodies_bytes.get() - self.bytes);
+    }
 }
 
 impl Receiver {
@@ -90,6 +106,7 @@ impl Receiver {
             scratches: RefCell::default(),
             batches: RefCell::default(),
             unpacked_bytes: Cell::new(0),
+            bodies_bytes: Rc::default(),
             probe: Probe::default(),
         }
     }
@@ -102,6 +119,17 @@ impl Receiver {
             look_ups: known.misses,
             ..self.probe.figures()
         }
+    }
+
+    /// Room to hold `bytes` of a request while it is read and taken; `None` where the shard holds enough.
+    pub fn hold_body(&self, bytes: usize) -> Option<BodyRoom> {
+        let held = self.bodies_bytes.get() + bytes;
+        if held > BODIES_BYTES_MAX {
+            add(&self.probe.busy, 1);
+            return None;
+        }
+        self.bodies_bytes.set(held);
+        Some(BodyRoom { bodies_bytes: self.bodies_bytes.clone(), bytes })
     }
 
     /// Takes a body as it came; `now` is the wall's time.

@@ -2,7 +2,7 @@
 
 use exposition::remote_histogram;
 use exposition::remote_write::{
-    Malformed, Pairs, RequestV1, RequestV2, SeriesReader, checked_labels, pairs_text, read_pairs,
+    LABEL, Malformed, Pairs, RequestV1, RequestV2, SeriesReader, checked_labels, pairs_text, read_pairs,
 };
 use hashbrown::HashMap;
 use model::{Labels, ShardId, Timestamp};
@@ -123,30 +123,51 @@ impl Sorter {
         message: &[u8],
         known: &mut Known,
     ) -> Result<(), Malformed> {
-        reader.read_v1(message)?;
-        let labels = reader.labels_v1(message);
-        let hash = label_hash(labels, self.seed);
-        let place = match self.find(known, hash) {
-            Some(place) => place,
-            None => {
-                let mut pairs = Pairs::new();
-                read_pairs(labels, &mut pairs)?;
-                if reader.samples.is_empty() && reader.histograms.is_empty() {
-                    return Ok(());
-                }
-                match checked_labels(&mut pairs) {
-                    Ok(labels) => self.meet(hash, labels),
-                    Err(fault) => {
-                        // 1.0 passes such series over in silence.
-                        tracing::debug!(%fault, "a series of remote write was passed over");
-                        self.invalid_labels += 1;
-                        return Ok(());
-                    }
-                }
+        // The bytes of a series met before are whole label fields: where they end without another, they are all.
+        let found = known.find_ahead(&mut self.walk, message, self.seed, |next| next != LABEL);
+        match found {
+            Some((_, labels_end)) => reader.read_v1_behind(message, labels_end)?,
+            None => reader.read_v1(message)?,
+        }
+        let place = match found {
+            Some((f, _)) if reader.is_in_order() => {
+                Place { shard: f.shard, slot: f.slot, entry: Some(f.entry) }
             }
+            _ => match self.place_of(reader, message, known)? {
+                Some(place) => place,
+                None => return Ok(()),
+            },
         };
         self.exemplar_count += u64::from(reader.exemplar_count);
         self.put(place, reader, message, known)
+    }
+
+    /// Where a 1.0 series goes that was not the expected one; `None` where it is passed over.
+    fn place_of(
+        &mut self,
+        reader: &SeriesReader,
+        message: &[u8],
+        known: &mut Known,
+    ) -> Result<Option<Place>, Malformed> {
+        let labels = reader.labels_v1(message);
+        let hash = label_hash(labels, self.seed);
+        if let Some(place) = self.find(known, hash) {
+            return Ok(Some(place));
+        }
+        let mut pairs = Pairs::new();
+        read_pairs(labels, &mut pairs)?;
+        if reader.samples.is_empty() && reader.histograms.is_empty() {
+            return Ok(None);
+        }
+        match checked_labels(&mut pairs) {
+            Ok(labels) => Ok(Some(self.meet(hash, labels))),
+            Err(fault) => {
+                // 1.0 passes such series over in silence.
+                tracing::debug!(%fault, "a series of remote write was passed over");
+                self.invalid_labels += 1;
+                Ok(None)
+            }
+        }
     }
 
     /// Prepares for a 2.0 request whose outline was read from `body`.

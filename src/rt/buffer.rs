@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use glommio::io::DmaBuffer;
@@ -195,6 +195,13 @@ pub(crate) fn listener(socket: impl Into<OwnedFd>) -> glommio::net::TcpListener 
 pub(crate) fn stream(socket: impl Into<OwnedFd>) -> glommio::net::TcpStream {
     // SAFETY: the number names a socket that this function owned and gives up by `into_raw_fd`.
     unsafe { glommio::net::TcpStream::from_raw_fd(socket.into().into_raw_fd()) }
+}
+
+/// Takes a connected socket back from this shard's executor. What the executor awaited of it is forgotten.
+pub(crate) fn reclaim(stream: glommio::net::TcpStream) -> io::Result<std::net::TcpStream> {
+    // SAFETY: the number is open for as long as `stream` lives, which is to the end of this function.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    borrowed.try_clone_to_owned().map(std::net::TcpStream::from)
 }
 
 #[cfg(test)]

@@ -67,6 +67,11 @@ impl Stream {
         Ok(Stream { inner: buffer::stream(socket), peer })
     }
 
+    /// Gives the socket to another thread.
+    pub fn into_tcp(self) -> Result<std::net::TcpStream, Error> {
+        buffer::reclaim(self.inner).map_err(|source| net_error("give up", self.peer.as_ref(), source))
+    }
+
     pub(crate) fn from_unix(socket: std::os::unix::net::UnixStream) -> Stream {
         Stream { inner: buffer::stream(socket), peer: None }
     }

@@ -1,5 +1,7 @@
 //! Remote write to the real program: a real Prometheus sends, and everything it scraped is found.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -73,6 +75,61 @@ fn the_receiver_answers_as_prometheus_does() {
     drop(running);
     let Some(again) = on.start() else { return };
     assert_eq!(again.value("count_over_time(m[1m])").as_deref(), Some("2"), "what was acknowledged is kept");
+}
+
+/// Reads from `stream` until what came ends with `end`.
+fn read_to(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(end.as_bytes()) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&text)));
+        text.push(byte[0]);
+    }
+    String::from_utf8(text).expect("text")
+}
+
+#[test]
+fn a_connection_may_say_other_things_than_remote_write() {
+    let house = House::new("remote-mixed", NO_SCRAPES).with(ENABLED);
+    let Some(running) = house.start() else { return };
+    let mut stream = TcpStream::connect(("127.0.0.1", running.port)).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+    let now = now_ms();
+    let mut bytes = Vec::new();
+    let say = |bytes: &mut Vec<u8>, body: &[u8]| {
+        let head =
+            format!("POST /api/v1/write HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len());
+        bytes.extend_from_slice(head.as_bytes());
+        bytes.extend_from_slice(body);
+    };
+    // In one go: what a shard takes, what it does not, and what the front then takes in its stead.
+    say(&mut bytes, &one_sample(now - 2000, 1.0));
+    say(&mut bytes, &one_sample(now - 1000, 2.0));
+    say(&mut bytes, &one_sample(now - 5000, 2.0));
+    bytes.extend_from_slice(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n");
+    say(&mut bytes, &one_sample(now, 3.0));
+    let (first, rest) = bytes.split_at(70);
+    stream.write_all(first).expect("a piece of a head");
+    sleep(Duration::from_millis(100));
+    stream.write_all(rest).expect("the rest");
+    for _ in 0..2 {
+        let answer = read_to(&mut stream, "\r\n\r\n");
+        assert!(
+            answer.starts_with("HTTP/1.1 204 No Content\r\n") && answer.contains("\r\ndate: "),
+            "{answer}"
+        );
+    }
+    let refused = read_to(&mut stream, "out of order sample\n");
+    assert!(refused.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{refused}");
+    assert!(refused.contains("content-length: 20\r\n"), "{refused}");
+    assert!(refused.contains("x-content-type-options: nosniff\r\n"), "{refused}");
+    let healthy = read_to(&mut stream, "Prometheus Server is Healthy.\n");
+    assert!(healthy.starts_with("HTTP/1.1 200 OK\r\n"), "{healthy}");
+    assert!(read_to(&mut stream, "\r\n\r\n").starts_with("HTTP/1.1 204 No Content\r\n"));
+    assert_eq!(running.value("count_over_time(m[1m])").as_deref(), Some("3"));
+    let counted = "prometheus_http_requests_total{code=\"204\",handler=\"/api/v1/write\"} 3";
+    let page = running.get("/metrics").text();
+    assert!(page.contains(counted), "{page}");
 }
 
 /// A Prometheus that scrapes itself each second and sends it all on.

@@ -215,3 +215,46 @@ proptest! {
         prop_assert_eq!(read_all_v1(&body), Ok(want));
     }
 }
+
+proptest! {
+    #[test]
+    fn a_varint_read_at_once_is_what_byte_after_byte_gives(
+        value in any::<u64>(),
+        bits in 1u32..=64,
+        behind in prop::collection::vec(any::<u8>(), 0..12),
+    ) {
+        let value = value >> (64 - bits);
+        let mut bytes = Vec::new();
+        varint(&mut bytes, value);
+        let length = bytes.len();
+        bytes.extend_from_slice(&behind);
+        let (mut at_once, mut slowly) = (Cursor::new(&bytes), Cursor::new(&bytes));
+        prop_assert_eq!((at_once.varint(), at_once.at), (Ok(value), length));
+        prop_assert_eq!((slowly.any_varint(), slowly.at), (Ok(value), length));
+    }
+
+    #[test]
+    fn any_bytes_are_the_same_varint_either_way(bytes in prop::collection::vec(any::<u8>(), 0..14)) {
+        let (mut at_once, mut slowly) = (Cursor::new(&bytes), Cursor::new(&bytes));
+        prop_assert_eq!((at_once.varint(), at_once.at), (slowly.any_varint(), slowly.at));
+    }
+
+    #[test]
+    fn the_usual_sample_is_read_as_any_other(
+        time in prop_oneof![0i64..1 << 45, any::<i64>()],
+        value in any::<f64>(),
+        broken in prop::option::of((0usize..18, any::<u8>())),
+    ) {
+        let mut message = vec![0x09];
+        message.extend_from_slice(&value.to_le_bytes());
+        message.push(0x10);
+        varint(&mut message, time as u64);
+        if let Some((at, byte)) = broken && at < message.len() {
+            message[at] = byte;
+        }
+        // A field of no meaning in front keeps it from being the usual one.
+        let other = [&[0x20, 0x00], &message[..]].concat();
+        let bits = |s: Result<Sample, Malformed>| s.map(|s| (s.time, s.start, s.value.to_bits()));
+        prop_assert_eq!(bits(read_sample(&message)), bits(read_sample(&other)));
+    }
+}

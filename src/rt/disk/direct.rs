@@ -17,6 +17,8 @@ pub struct DirectDisk;
 struct DirectFile {
     path: PathBuf,
     file: Rc<DmaFile>,
+    /// Each write is durable when it ends.
+    is_synced: bool,
 }
 
 /// The file that is opened first on a device, with something in it.
@@ -55,9 +57,12 @@ impl Disk for DirectDisk {
         Box::pin(async move {
             let mut options = OpenOptions::new();
             options.read(true).write(mode != Mode::Read);
-            options.create(mode != Mode::Read).truncate(mode == Mode::Create);
+            options.create(mode != Mode::Read).truncate(matches!(mode, Mode::Create | Mode::Log));
+            // A write with its sync is one trip to the kernel; a sync of its own would go by a thread of the kernel's.
+            let is_synced = mode == Mode::Log;
+            options.custom_flags(if is_synced { libc::O_DSYNC } else { 0 });
             let file = options.dma_open(&path).await.map_err(|e| Error::file("open", &path, io_error(e)))?;
-            Ok(Rc::new(DirectFile { path, file: Rc::new(file) }) as Rc<dyn File>)
+            Ok(Rc::new(DirectFile { path, file: Rc::new(file), is_synced }) as Rc<dyn File>)
         })
     }
 
@@ -131,6 +136,16 @@ impl File for DirectFile {
             }
             // The ring lets go of the buffer with the completion; should it ever not, a new one serves as well.
             Ok(Rc::try_unwrap(lent).map_or_else(|_| Buffer::zeroed(len), Buffer::from_inner))
+        })
+    }
+
+    fn write_durably_at(&self, buffer: Buffer, at: u64) -> Io<'_, Buffer> {
+        Box::pin(async move {
+            let buffer = self.write_at(buffer, at).await?;
+            if !self.is_synced {
+                self.sync().await?;
+            }
+            Ok(buffer)
         })
     }
 

@@ -37,6 +37,8 @@ pub enum Mode {
     Write,
     /// A new file, or an old one emptied, to read and write.
     Create,
+    /// The same for a log: [`File::write_durably_at`] is one operation and not two.
+    Log,
 }
 
 /// A name in a directory.
@@ -75,6 +77,14 @@ pub trait File {
     /// Writes a whole buffer at a multiple of [`crate::rt::buffer::ALIGNMENT`] and gives the buffer back for reuse.
     /// Durable after [`File::sync`].
     fn write_at(&self, buffer: Buffer, at: u64) -> Io<'_, Buffer>;
+    /// [`File::write_at`] that is durable when it ends, with the size that reaches it.
+    fn write_durably_at(&self, buffer: Buffer, at: u64) -> Io<'_, Buffer> {
+        Box::pin(async move {
+            let buffer = self.write_at(buffer, at).await?;
+            self.sync().await?;
+            Ok(buffer)
+        })
+    }
     /// Up to `len` bytes from any place; fewer only at the end of the file.
     fn read_at(&self, at: u64, len: usize) -> Io<'_, Block>;
     /// Makes all finished writes durable, and the size that reaches them.

@@ -27,7 +27,7 @@ impl Disk for PlainDisk {
     fn open(&self, path: &Path, mode: Mode) -> Io<'_, Rc<dyn File>> {
         let mut options = fs::OpenOptions::new();
         options.read(true).write(mode != Mode::Read).create(mode != Mode::Read);
-        let opened = options.truncate(mode == Mode::Create).open(path);
+        let opened = options.truncate(matches!(mode, Mode::Create | Mode::Log)).open(path);
         done(match opened {
             Ok(file) => Ok(Rc::new(PlainFile { path: path.into(), file })),
             Err(e) => Err(Error::file("open", path, e)),

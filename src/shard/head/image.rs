@@ -71,8 +71,8 @@ pub(in crate::shard) fn encode_group(
     put_u64s(group.bases().map(f64::to_bits), out);
     put_u32(group.slot_times().len(), out);
     put_u64s(group.slot_times().iter().map(|t| *t as u64), out);
-    put_u32(group.open.words().len(), out);
-    put_u64s(group.open.words().iter().copied(), out);
+    put_u32(group.open.word_count(), out);
+    put_u64s(group.open.words(), out);
     put_u32(group.sealed.len(), out);
     for window in &group.sealed {
         encode_window(window, out);

@@ -53,18 +53,23 @@ impl Row<'_> {
     }
 }
 
-/// Rows in order of time.
+/// Rows in order of time, in runs: a log that grows copies nothing, and the next run is a quarter of what there is,
+/// for slack in a million small logs is memory. Rows are whole within a run.
 #[derive(Default)]
 pub(in crate::shard) struct RowLog {
-    words: Vec<u64>,
+    /// Those behind `open` are empty, kept for their memory.
+    runs: Vec<Vec<u64>>,
+    /// The run that the last row lies in.
+    open: usize,
     row_count: u32,
-    /// Where the last row begins in `words`.
+    word_count: usize,
+    /// Where the last row begins in its run.
     last_at: usize,
 }
 
 impl RowLog {
     pub(in crate::shard) fn last_row(&self) -> Option<Row<'_>> {
-        Rows { words: &self.words[self.last_at..] }.next()
+        Rows { words: self.runs.get(self.open)?.get(self.last_at..)?, runs: &[] }.next()
     }
 
     pub(in crate::shard) fn row_count(&self) -> u32 {
@@ -72,18 +77,22 @@ impl RowLog {
     }
 
     pub(in crate::shard) fn heap_bytes(&self) -> usize {
-        self.words.capacity() * 8
+        let words: usize = self.runs.iter().map(Vec::capacity).sum();
+        words * 8 + self.runs.capacity() * size_of::<Vec<u64>>()
     }
 
     pub(in crate::shard) fn clear(&mut self) {
-        self.words.clear();
-        self.row_count = 0;
-        self.last_at = 0;
+        self.runs.iter_mut().for_each(Vec::clear);
+        (self.open, self.row_count, self.word_count, self.last_at) = (0, 0, 0, 0);
+    }
+
+    pub(in crate::shard) fn word_count(&self) -> usize {
+        self.word_count
     }
 
     /// The rows as they lie in memory.
-    pub(in crate::shard) fn words(&self) -> &[u64] {
-        &self.words
+    pub(in crate::shard) fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.runs.iter().flatten().copied()
     }
 
     /// Takes rows that were written to a file; `None` where they are not rows of `slot_count` slots in order of time.
@@ -105,7 +114,7 @@ impl RowLog {
             at = (at + 2 + mask_len).checked_add(value_count).filter(|end| *end <= words.len())?;
             row_count += 1;
         }
-        Some(RowLog { words, row_count, last_at })
+        Some(RowLog { word_count: words.len(), runs: vec![words], open: 0, row_count, last_at })
     }
 
     /// Appends a row; `values` are in slot order, one for each bit of `mask`.
@@ -118,16 +127,31 @@ impl RowLog {
     ) {
         let flag = if is_partial { PARTIAL } else { 0 };
         let need = 2 + mask.len() + values.len();
-        if self.words.capacity() - self.words.len() < need {
-            // Grow by a quarter: a log is cleared at each seal, and slack in a million small logs is memory.
-            self.words.reserve_exact(need.max(self.words.len() / 4));
-        }
-        self.last_at = self.words.len();
-        self.words.push(time as u64);
-        self.words.push(flag | (mask.len() as u64) << 32 | values.len() as u64);
-        self.words.extend(mask);
-        self.words.extend(values);
+        self.make_room(need);
+        let run = &mut self.runs[self.open];
+        self.last_at = run.len();
+        run.push(time as u64);
+        run.push(flag | (mask.len() as u64) << 32 | values.len() as u64);
+        run.extend(mask);
+        run.extend(values);
         self.row_count += 1;
+        self.word_count += need;
+    }
+
+    /// Goes on to a run that has room for `need` words, where the open one has not.
+    fn make_room(&mut self, need: usize) {
+        let has_room = |run: &Vec<u64>| run.capacity() - run.len() >= need;
+        if self.runs.get(self.open).is_some_and(has_room) {
+            return;
+        }
+        let next = if self.runs.is_empty() { 0 } else { self.open + 1 };
+        match self.runs.get_mut(next) {
+            Some(kept) if has_room(kept) => {}
+            // Too short for rows as they are now.
+            Some(kept) => *kept = Vec::with_capacity(need),
+            None => self.runs.push(Vec::with_capacity(need.max(self.word_count / 4))),
+        }
+        self.open = next;
     }
 
     /// Adds values to the last row; `named` are (slot, bits), ascending, and none of them is in the row yet.
@@ -142,24 +166,32 @@ impl RowLog {
         for (slot, _) in &merged {
             mask[*slot as usize / 64] |= 1 << (slot % 64);
         }
-        self.words.truncate(self.last_at);
+        let run = &mut self.runs[self.open];
+        self.word_count -= run.len() - self.last_at;
+        run.truncate(self.last_at);
         self.row_count -= 1;
         self.push(time, is_partial, mask.into_iter(), merged.iter().map(|n| n.1));
     }
 
     pub(in crate::shard) fn iter(&self) -> Rows<'_> {
-        Rows { words: &self.words }
+        Rows { words: &[], runs: &self.runs }
     }
 }
 
 pub(in crate::shard) struct Rows<'a> {
     words: &'a [u64],
+    /// What comes behind them.
+    runs: &'a [Vec<u64>],
 }
 
 impl<'a> Iterator for Rows<'a> {
     type Item = Row<'a>;
 
     fn next(&mut self) -> Option<Row<'a>> {
+        while self.words.is_empty() {
+            let (first, rest) = self.runs.split_first()?;
+            (self.words, self.runs) = (first, rest);
+        }
         let [time, meta, ..] = *self.words else { return None };
         let mask_len = (meta & !PARTIAL) as usize >> 32;
         let value_count = meta as u32 as usize;
