@@ -53,6 +53,14 @@ pub fn pack(values: &[u64], width: u32, out: &mut Vec<u8>) {
     out.truncate(end);
 }
 
+/// Bits that are set.
+#[inline]
+pub(crate) fn ones(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let words: u32 = words.iter().map(|w| u64::from_le_bytes(*w).count_ones()).sum();
+    (words + rest.iter().map(|b| b.count_ones()).sum::<u32>()) as usize
+}
+
 /// Reads value `idx`; the oracle of every unpacking kernel.
 #[inline]
 pub(crate) fn value_at(packed: &[u8], width: u32, idx: usize) -> u64 {

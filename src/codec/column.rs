@@ -57,10 +57,8 @@ pub(crate) const INLINE_END: i64 = 31;
 pub(crate) const PATCHED: u16 = 1 << 3;
 /// Width 64 in the six bits of the head.
 pub(crate) const WIDTH_64: u16 = 63;
-/// Residuals are unpacked, patched and expanded in stack blocks of this many: 4 KiB, a tenth of L1.
+/// Patched residuals are decoded in blocks of this many, beside half a KiB of the stack.
 const BLOCK: usize = 512;
-/// The same for columns of up to so many values.
-const SMALL_BLOCK: usize = 128;
 
 /// A column whose head is read and whose lengths are checked.
 #[derive(Clone, Debug)]
@@ -73,18 +71,32 @@ pub(crate) struct Column<'a> {
     first_delta: i64,
     count: usize,
     patches: Option<Patches<'a>>,
+    /// Ones in the bitmap.
+    changes: usize,
     bitmap: &'a [u8],
     /// Begins with the packed residuals and goes on to the end of the caller's bytes.
     packed: &'a [u8],
 }
 
 impl<'a> Column<'a> {
+    /// Reads a column whose values are all one; leaves the reader alone if it is another.
+    #[inline]
+    pub(crate) fn constant(reader: &mut Reader<'a>) -> Result<Option<i64>, Error> {
+        let Some(&first) = reader.rest().first() else { return Err(Error::Truncated("column")) };
+        if first & 7 != Transform::Const as u8 {
+            return Ok(None);
+        }
+        let first = reader.u8()?;
+        Ok(Some(match first >> 3 {
+            0 => reader.varint_signed()?,
+            inline => i64::from(inline) - 1,
+        }))
+    }
+
     /// Reads the head of a column of `count` values; the reader ends behind the column.
     pub(crate) fn parse(reader: &mut Reader<'a>, count: usize) -> Result<Self, Error> {
-        let first = u16::from(reader.u8()?);
-        let transform = Transform::from_bits(first & 7)?;
         let mut column = Column {
-            transform,
+            transform: Transform::Const,
             width: 0,
             shift: 0,
             base: 0,
@@ -92,16 +104,17 @@ impl<'a> Column<'a> {
             first_delta: 0,
             count,
             patches: None,
+            changes: 0,
             bitmap: &[],
             packed: &[],
         };
-        if transform == Transform::Const {
-            column.base = match first >> 3 {
-                0 => reader.varint_signed()?,
-                inline => i64::from(inline) - 1,
-            };
+        if let Some(base) = Self::constant(reader)? {
+            column.base = base;
             return Ok(column);
         }
+        let first = u16::from(reader.u8()?);
+        let transform = Transform::from_bits(first & 7)?;
+        column.transform = transform;
         let head = first | u16::from(reader.u8()?) << 8;
         column.width = width_from_bits(head >> 4 & 63)?;
         column.shift = u32::from(head >> 10);
@@ -124,16 +137,19 @@ impl<'a> Column<'a> {
             if residuals > slots {
                 return Err(Error::Corrupt("more changes than slots"));
             }
+            self.changes = residuals;
         }
         if head & PATCHED != 0 {
-            self.patches = Some(Patches::parse(reader, self.width)?);
+            if self.width == 64 {
+                return Err(Error::Corrupt("patches of full words"));
+            }
+            self.patches = Some(Patches::parse(reader)?);
         }
         if self.transform == Transform::Sparse {
             self.bitmap = reader.take(slots.div_ceil(8))?;
-            let set: usize = self.bitmap.iter().map(|b| b.count_ones() as usize).sum();
             let behind =
                 self.bitmap.last().is_some_and(|b| !slots.is_multiple_of(8) && b >> (slots % 8) != 0);
-            if set != residuals || behind {
+            if bitpack::ones(self.bitmap) != residuals || behind {
                 return Err(Error::Corrupt("bitmap of changes"));
             }
         }
@@ -143,6 +159,7 @@ impl<'a> Column<'a> {
     }
 
     /// Decodes all values through `sink` into `out`, whose length is the count given to `parse`.
+    #[inline]
     pub(crate) fn decode(&self, isa: Isa, sink: Sink, out: &mut [u64]) -> Result<(), Error> {
         assert_eq!(out.len(), self.count, "a column fills its buffer");
         if out.is_empty() {
@@ -157,11 +174,8 @@ impl<'a> Column<'a> {
             Transform::For | Transform::Lin => Shape::Line,
             Transform::Delta => Shape::Delta,
             Transform::Delta2 => Shape::Delta2,
-            Transform::Sparse => {
-                let (first, rest) = out.split_at_mut(1);
-                isa.fill(self.base, sink, first);
-                return self.decode_sparse(isa, sink, rest);
-            }
+            Transform::Sparse if sink == Sink::Ulp => return self.decode_sparse_ulps(isa, out),
+            Transform::Sparse => return self.decode_sparse(isa, sink, ramp, out),
         };
         let ahead = self.count - self.transform.residual_count(self.count);
         let (first, rest) = out.split_at_mut(ahead);
@@ -173,89 +187,103 @@ impl<'a> Column<'a> {
                 isa.fill(ramp.value, sink, next);
             }
         }
-        match &self.patches {
-            None => {
-                isa.decode(shape, sink, Source::Packed { bytes: self.packed, width: self.width }, ramp, rest);
-                Ok(())
-            }
-            Some(patches) => self.decode_patched(isa, shape, sink, ramp, *patches, rest),
-        }
+        self.decode_residuals(isa, shape, sink, ramp, rest)
     }
 
-    fn decode_patched(
+    /// Decodes as many residuals as `out` has places.
+    #[inline]
+    fn decode_residuals(
         &self,
         isa: Isa,
         shape: Shape,
         sink: Sink,
         mut ramp: Ramp,
-        mut patches: Patches<'_>,
         out: &mut [u64],
     ) -> Result<(), Error> {
-        // PERF: in place, for a block beside it would have to be zeroed first (a tenth of the time).
-        if sink != Sink::Ulp {
-            isa.unpack(self.packed, self.width, out);
-            patches.apply(0, out)?;
-            isa.decode(shape, sink, Source::Out, ramp, out);
-            return patches.finish();
-        }
-        let mut block = [0u64; BLOCK];
+        let width = self.width;
+        let Some(mut patches) = self.patches else {
+            isa.decode(shape, sink, Source::Packed { bytes: self.packed, width, above: &[] }, ramp, out);
+            return Ok(());
+        };
+        let mut above = [0i8; BLOCK];
         for (idx, part) in out.chunks_mut(BLOCK).enumerate() {
-            let words = &mut block[..part.len()];
-            let first = idx * BLOCK;
-            isa.unpack(&self.packed[packed_bytes(first, self.width)..], self.width, words);
-            patches.apply(first, words)?;
-            ramp = isa.decode(shape, sink, Source::Words(words), ramp, part);
+            if idx > 0 {
+                above.fill(0);
+            }
+            patches.note(isa, idx * BLOCK, &mut above[..part.len()])?;
+            let bytes = &self.packed[packed_bytes(idx * BLOCK, width)..];
+            let source = Source::Packed { bytes, width, above: &above };
+            ramp = if patches.has_wide() {
+                let patch = |words: &mut [u64]| patches.widen(width, &above, words);
+                decode_wide(isa, shape, sink, source, ramp, part, patch)?
+            } else {
+                isa.decode(shape, sink, source, ramp, part)
+            };
         }
         patches.finish()
     }
 
-    fn decode_sparse(&self, isa: Isa, sink: Sink, out: &mut [u64]) -> Result<(), Error> {
-        // PERF: the buffer of changes is zeroed for each column, so it should not be larger than that.
-        if out.len() <= SMALL_BLOCK {
-            self.decode_sparse_imp::<SMALL_BLOCK, { SMALL_BLOCK + 16 }>(isa, sink, out)
-        } else {
-            self.decode_sparse_imp::<BLOCK, { BLOCK + 16 }>(isa, sink, out)
-        }
+    /// The values of changes are decoded to the end of `out`, and spread from there to all slots: no
+    /// slot without a change is summed up.
+    fn decode_sparse(&self, isa: Isa, sink: Sink, ramp: Ramp, out: &mut [u64]) -> Result<(), Error> {
+        // `parse` has counted them: no more than slots, of which `out` has one more.
+        let tail = out.len() - self.changes - 1;
+        let (first, rest) = out[tail..].split_at_mut(1);
+        isa.fill(self.base, sink, first);
+        self.decode_residuals(isa, Shape::Delta, sink, ramp, rest)?;
+        isa.spread(self.bitmap, self.changes, out);
+        Ok(())
     }
 
-    /// `ROOM` is for a block of changes that begins inside a group of eight, and for the kernel to
-    /// read eight words at any of them.
-    fn decode_sparse_imp<const SLOTS: usize, const ROOM: usize>(
-        &self,
-        isa: Isa,
-        sink: Sink,
-        out: &mut [u64],
-    ) -> Result<(), Error> {
-        const { assert!(ROOM == SLOTS + 16 && SLOTS.is_multiple_of(8)) };
-        let mut changes = [0u64; ROOM];
-        let mut patches = self.patches;
+    /// The same where `out` is taken by the doubles that are to be moved: slot by slot.
+    fn decode_sparse_ulps(&self, isa: Isa, out: &mut [u64]) -> Result<(), Error> {
+        let (first, rest) = out.split_at_mut(1);
+        isa.fill(self.base, Sink::Ulp, first);
         let mut ramp = Ramp { value: self.base, delta: 0, step: 0, shift: 0 };
+        let mut patches = self.patches;
         let mut changed = 0;
-        for (part, bitmap) in out.chunks_mut(SLOTS).zip(self.bitmap.chunks(SLOTS / 8)) {
-            let count: usize = bitmap.iter().map(|b| b.count_ones() as usize).sum();
-            let aligned = changed / 8 * 8;
-            let ahead = changed - aligned;
-            let words = &mut changes[..ahead + count];
-            isa.unpack(&self.packed[packed_bytes(aligned, self.width)..], self.width, words);
-            if let Some(patches) = &mut patches {
-                patches.apply(aligned, words)?;
+        let mut deltas = [0u64; BLOCK];
+        for (part, bitmap) in rest.chunks_mut(BLOCK).zip(self.bitmap.chunks(BLOCK / 8)) {
+            for (slot, delta) in deltas[..part.len()].iter_mut().enumerate() {
+                *delta = 0;
+                if bitmap[slot / 8] >> (slot % 8) & 1 == 0 {
+                    continue;
+                }
+                let mut residual = [bitpack::value_at(self.packed, self.width, changed)];
+                if let Some(patches) = &mut patches {
+                    patches.apply(self.width, changed, &mut residual)?;
+                }
+                *delta = (self.step as u64).wrapping_add(residual[0] << self.shift);
+                changed += 1;
             }
-            for word in words {
-                *word = (self.step as u64).wrapping_add(*word << self.shift);
-            }
-            if sink == Sink::Ulp {
-                let mut deltas = [0u64; SLOTS];
-                let deltas = &mut deltas[..part.len()];
-                isa.expand(bitmap, &changes[ahead..], deltas);
-                ramp = isa.decode(Shape::Delta, sink, Source::Words(deltas), ramp, part);
-            } else {
-                isa.expand(bitmap, &changes[ahead..], part);
-                ramp = isa.decode(Shape::Delta, sink, Source::Out, ramp, part);
-            }
-            changed += count;
+            ramp = isa.decode(Shape::Delta, Sink::Ulp, Source::Words(&deltas[..part.len()]), ramp, part);
         }
         patches.map_or(Ok(()), |patches| patches.finish())
     }
+}
+
+/// Decodes with patches that a byte does not hold: rare, and mostly the resets of counters.
+fn decode_wide(
+    isa: Isa,
+    shape: Shape,
+    sink: Sink,
+    source: Source<'_>,
+    ramp: Ramp,
+    out: &mut [u64],
+    patch: impl FnOnce(&mut [u64]) -> Result<(), Error>,
+) -> Result<Ramp, Error> {
+    let residuals = Ramp { value: 0, delta: 0, step: 0, shift: 0 };
+    if sink == Sink::Ulp {
+        let mut words = [0u64; BLOCK];
+        let words = &mut words[..out.len()];
+        isa.decode(Shape::Line, Sink::Int, source, residuals, words);
+        patch(words)?;
+        return Ok(isa.decode(shape, sink, Source::Words(words), ramp, out));
+    }
+    // PERF: in place, for a block beside it would have to be zeroed first.
+    isa.decode(Shape::Line, Sink::Int, source, residuals, out);
+    patch(out)?;
+    Ok(isa.decode(shape, sink, Source::Out, ramp, out))
 }
 
 fn width_from_bits(bits: u16) -> Result<u32, Error> {

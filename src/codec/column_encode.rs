@@ -32,6 +32,7 @@ pub struct Encoder {
     ends: Vec<i64>,
     packed: Vec<u64>,
     patches: Vec<(usize, i64)>,
+    patch_writer: patch::Writer,
     bitmap: Vec<u8>,
 }
 
@@ -201,7 +202,7 @@ impl Encoder {
             let patch_bytes: usize = patched
                 .map(|r| patch::encoded_bytes(gap, r.wrapping_sub(low) >> window.shift >> width))
                 .sum();
-            let bits = count * width as usize + 8 * (1 + patch_bytes);
+            let bits = count * width as usize + 8 * (patch::LENGTHS_BYTES + patch_bytes);
             if bits < window.bits {
                 let high = ends[count - 1 - high_cut];
                 *window = Window { low, high, shift: window.shift, patch_count: low_cut + high_cut, bits };
@@ -252,7 +253,9 @@ impl Encoder {
         if transform == Transform::Sparse {
             varint::write(self.residuals.len() as u64, out);
         }
-        self.write_patches(out);
+        if !self.patches.is_empty() {
+            self.patch_writer.write(&self.patches, out);
+        }
         if transform == Transform::Sparse {
             self.write_bitmap(out);
         }
@@ -276,26 +279,6 @@ impl Encoder {
                 self.patches.push((idx, offset >> width));
             }
         }
-    }
-
-    fn write_patches(&self, out: &mut Vec<u8>) {
-        if self.patches.is_empty() {
-            return;
-        }
-        let entries = |out: &mut Vec<u8>| {
-            let mut floor = 0;
-            for &(position, above) in &self.patches {
-                patch::write(position - floor, above, out);
-                floor = position + 1;
-            }
-        };
-        // The length goes ahead: readers skip the list before they know what is in it.
-        let start = out.len();
-        entries(out);
-        let length = out.len() - start;
-        out.truncate(start);
-        varint::write(length as u64, out);
-        entries(out);
     }
 
     fn write_bitmap(&mut self, out: &mut Vec<u8>) {

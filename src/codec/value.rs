@@ -69,11 +69,18 @@ pub fn decode_with(isa: Isa, bytes: &[u8], out: &mut [f64]) -> Result<usize, Err
     if exponent > EXPONENT_MAX {
         return Err(Error::Corrupt("exponent"));
     }
+    // PERF: most series of a monitor never change; their chunks are two bytes.
+    if head & 7 == Domain::Decimal as u8
+        && let Some(value) = Column::constant(&mut reader)?
+    {
+        isa.fill(value, Sink::Decimal(exponent), out);
+        return Ok(reader.position());
+    }
     let exceptions = if head & EXCEPTIONS != 0 { Some(Exceptions::parse(&mut reader, count)?) } else { None };
     match head & 3 {
         0 => {
             let bits = reader.u64_le()?;
-            out.fill(bits);
+            isa.repeat(bits, out);
         }
         1 => Column::parse(&mut reader, count)?.decode(isa, Sink::Decimal(exponent), out)?,
         2 => {

@@ -41,6 +41,15 @@ pub fn write_signed(value: i64, out: &mut Vec<u8>) {
     write(zigzag(value), out);
 }
 
+/// Eight groups of seven bits, one a byte, moved together.
+#[inline]
+const fn squeeze(word: u64) -> u64 {
+    let word = word & 0x7f7f_7f7f_7f7f_7f7f;
+    let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+    let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
+    word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4
+}
+
 /// Reads bytes in order and remembers how far it came.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
@@ -90,6 +99,22 @@ impl<'a> Reader<'a> {
     /// An unsigned integer.
     #[inline]
     pub fn varint(&mut self) -> Result<u64, Error> {
+        // PERF: lengths follow no pattern, so those of up to eight bytes are read without a loop.
+        let eight = self.bytes.get(self.position..self.position.saturating_add(8));
+        if let Some(Ok(eight)) = eight.map(<[u8; 8]>::try_from) {
+            let word = u64::from_le_bytes(eight);
+            let ends = !word & 0x8080_8080_8080_8080;
+            if ends != 0 {
+                // All bits up to the first end.
+                let bits = word & (ends ^ ends.wrapping_sub(1));
+                self.position += ends.trailing_zeros() as usize / 8 + 1;
+                return Ok(squeeze(bits));
+            }
+        }
+        self.varint_bytewise()
+    }
+
+    fn varint_bytewise(&mut self) -> Result<u64, Error> {
         let mut value = 0u64;
         for (idx, &byte) in self.rest().iter().take(BYTES_MAX).enumerate() {
             let bits = u64::from(byte & 0x7f);
@@ -151,9 +176,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn signed_integers_come_back(value in any::<i64>()) {
+        fn signed_integers_come_back(value in any::<i64>(), shift in 0u32..64, behind in 0usize..10) {
+            let value = value >> shift;
             let mut out = Vec::new();
             write_signed(value, &mut out);
+            let end = out.len();
+            out.resize(end + behind, 0xff);
+            let mut reader = Reader::new(&out);
+            prop_assert_eq!((reader.varint_signed(), reader.position()), (Ok(value), end));
+            out.truncate(end);
             prop_assert_eq!(Reader::new(&out).varint_signed(), Ok(value));
         }
     }

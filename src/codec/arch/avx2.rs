@@ -5,6 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::{POWERS_OF_TEN, Ramp, Shape, Sink, Source};
+use crate::patch::{BYTE, CODES, GAP_LONG, GAP_MAX, Near};
 
 const LINE: u8 = 0;
 const DELTA: u8 = 1;
@@ -101,17 +102,28 @@ unsafe fn by_shape<const SINK: u8>(
     out: &mut [u64],
 ) -> Ramp {
     let (out, count) = (out.as_mut_ptr(), out.len());
-    let (bytes, length, width) = match source {
-        Source::Packed { bytes, width } => (bytes.as_ptr(), bytes.len(), width),
-        Source::Words(words) => (words.as_ptr().cast::<u8>(), words.len() * 8, 64),
-        Source::Out => (out.cast_const().cast::<u8>(), count * 8, 64),
+    let words = |words: *const u64, count: usize| Packed {
+        bytes: words.cast::<u8>(),
+        length: count * 8,
+        width: 64,
+        above: None,
+    };
+    let packed = match source {
+        Source::Packed { bytes, width, above } => Packed {
+            bytes: bytes.as_ptr(),
+            length: bytes.len(),
+            width,
+            above: (!above.is_empty()).then_some(above.as_ptr()),
+        },
+        Source::Words(source) => words(source.as_ptr(), source.len()),
+        Source::Out => words(out.cast_const(), count),
     };
     // SAFETY: words are packed values of 64 bits on a little-endian machine; the rest is promised.
     unsafe {
         match shape {
-            Shape::Line => run::<LINE, SINK>(Packed { bytes, length, width }, power, ramp, out, count),
-            Shape::Delta => run::<DELTA, SINK>(Packed { bytes, length, width }, power, ramp, out, count),
-            Shape::Delta2 => run::<DELTA2, SINK>(Packed { bytes, length, width }, power, ramp, out, count),
+            Shape::Line => run::<LINE, SINK>(packed, power, ramp, out, count),
+            Shape::Delta => run::<DELTA, SINK>(packed, power, ramp, out, count),
+            Shape::Delta2 => run::<DELTA2, SINK>(packed, power, ramp, out, count),
         }
     }
 }
@@ -176,6 +188,39 @@ struct Packed {
     /// Bytes that can be read.
     length: usize,
     width: u32,
+    /// What each residual has above its bits, to the end of a group of eight.
+    above: Option<*const i8>,
+}
+
+impl Packed {
+    /// The residuals of a group of eight, four and four.
+    ///
+    /// # Safety
+    /// They are there, but not all of the last group need be.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn group(self, unpack: &Unpack, group: usize) -> (__m256i, __m256i) {
+        let at = group * self.width as usize;
+        // SAFETY: all that `split` touches ends before `length`, or lies in the array: `REACH_MAX`
+        // bytes of which those before `length` are copied. What is above goes on to the group's end.
+        unsafe {
+            let bytes = self.bytes.wrapping_add(at);
+            let (low, high) = if at + unpack.offsets[3] + 16 <= self.length {
+                (split(unpack, bytes, 0), split(unpack, bytes, 2))
+            } else {
+                let mut near_end = [0u8; REACH_MAX];
+                let left = self.length.saturating_sub(at).min(REACH_MAX);
+                std::ptr::copy_nonoverlapping(bytes, near_end.as_mut_ptr(), left);
+                (split(unpack, near_end.as_ptr(), 0), split(unpack, near_end.as_ptr(), 2))
+            };
+            let Some(above) = self.above else { return (low, high) };
+            let width = _mm_cvtsi64_si128(i64::from(self.width));
+            let eight = _mm_loadl_epi64(above.add(group * 8).cast());
+            let above = |four| _mm256_sll_epi64(_mm256_cvtepi8_epi64(four), width);
+            let above_high = above(_mm_srli_si128::<4>(eight));
+            (_mm256_add_epi64(low, above(eight)), _mm256_add_epi64(high, above_high))
+        }
+    }
 }
 
 /// # Safety
@@ -189,25 +234,14 @@ unsafe fn run<const SHAPE: u8, const SINK: u8>(
     out: *mut u64,
     count: usize,
 ) -> Ramp {
-    let Packed { bytes, length, width } = packed;
-    let unpack = &UNPACK[width as usize];
+    let unpack = &UNPACK[packed.width as usize];
     let mut sums = Sums::new::<SHAPE>(ramp);
     let power = _mm256_set1_pd(power);
     let inverse = _mm256_div_pd(_mm256_set1_pd(1.0), power);
-    let reach = unpack.offsets[3] + 16;
     let rest = count % 8;
     for group in 0..count.div_ceil(8) {
-        let first = group * width as usize;
-        let mut near_end = [0u8; REACH_MAX];
-        let mut from = bytes.wrapping_add(first);
-        if first + reach > length {
-            let left = length.saturating_sub(first).min(REACH_MAX);
-            // SAFETY: `left` bytes lie between `first` and `length`, and the array has room.
-            unsafe { std::ptr::copy_nonoverlapping(from, near_end.as_mut_ptr(), left) };
-            from = near_end.as_ptr();
-        }
-        // SAFETY: `reach` bytes can be read at `from`: checked against `length`, or the array's.
-        let (low, high) = unsafe { (split(unpack, from, 0), split(unpack, from, 2)) };
+        // SAFETY: the caller's promise.
+        let (low, high) = unsafe { packed.group(unpack, group) };
         let low = sums.next::<SHAPE>(low);
         let deltas_low = sums.deltas;
         let high = sums.next::<SHAPE>(high);
@@ -349,49 +383,168 @@ fn lane(low: __m256i, high: __m256i, idx: usize) -> i64 {
     words[idx]
 }
 
-/// For each mask of four changes, which 32-bit halves go where.
-static EXPAND: [[u32; 8]; 16] = {
-    let mut table = [[0u32; 8]; 16];
+/// Fills `out` with a word.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn repeat(word: u64, out: &mut [u64]) {
+    let words = _mm256_set1_epi64x(word as i64);
+    let (groups, tail) = out.as_chunks_mut::<8>();
+    for group in groups {
+        let place = group.as_mut_ptr().cast::<__m256i>();
+        // SAFETY: the group is two vectors long.
+        unsafe {
+            _mm256_storeu_si256(place, words);
+            _mm256_storeu_si256(place.add(1), words);
+        }
+    }
+    tail.fill(word);
+}
+
+/// For each four bits of changes, which 32-bit halves go where: the place behind the value ahead that
+/// each slot's value has, less one if the first slot changes.
+static SPREAD: [[u32; 8]; 16] = {
+    let mut table = [[0; 8]; 16];
     let mut mask = 0;
     while mask < 16 {
-        let (mut lane, mut next) = (0, 0);
-        while lane < 4 {
-            table[mask][2 * lane] = 2 * next;
-            table[mask][2 * lane + 1] = 2 * next + 1;
-            next += (mask >> lane & 1) as u32;
-            lane += 1;
+        let (mut slot, mut place) = (0, 0);
+        while slot < 4 {
+            place += if slot == 0 { 0 } else { (mask >> slot & 1) as u32 };
+            table[mask][2 * slot] = 2 * place;
+            table[mask][2 * slot + 1] = 2 * place + 1;
+            slot += 1;
         }
         mask += 1;
     }
     table
 };
 
-/// Puts changes where `bitmap` has ones.
+/// Spreads the values from `next` on over the slots behind the first word.
 ///
 /// # Safety
-/// The CPU has AVX2; `bitmap` has a bit for each word of `out`, and `changes` eight words more than
-/// `bitmap` has ones.
+/// The CPU has AVX2; `bitmap` has a bit for each word of `out` but the first.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn expand(bitmap: &[u8], changes: &[u64], out: &mut [u64]) {
-    let mut next = 0;
-    let (groups, tail) = out.as_chunks_mut::<8>();
-    let lane_bits = _mm256_setr_epi64x(1, 2, 4, 8);
-    for (group, &byte) in groups.iter_mut().zip(bitmap) {
-        for half in 0..2 {
-            let mask = byte >> (4 * half) & 15;
-            // SAFETY: `next` counts ones seen so far, and eight words lie behind all of them; the
-            // table has a row for each mask; a group is two vectors long.
-            unsafe {
-                let words = _mm256_loadu_si256(changes.as_ptr().add(next).cast());
-                let places = _mm256_loadu_si256(EXPAND[usize::from(mask)].as_ptr().cast());
-                let spread = _mm256_permutevar8x32_epi32(words, places);
-                let bits = _mm256_and_si256(_mm256_set1_epi64x(i64::from(mask)), lane_bits);
-                let changed = _mm256_cmpeq_epi64(bits, lane_bits);
-                let place = group.as_mut_ptr().cast::<__m256i>().add(half);
-                _mm256_storeu_si256(place, _mm256_and_si256(spread, changed));
-            }
-            next += mask.count_ones() as usize;
+pub(super) unsafe fn spread(bitmap: &[u8], mut next: usize, out: &mut [u64]) {
+    let count = out.len();
+    let words = out.as_mut_ptr();
+    let full = (count - 1) / 4;
+    for four in 0..full {
+        let mask = bitmap[four / 2] >> (four % 2 * 4) & 15;
+        let from = next + usize::from(mask & 1);
+        // SAFETY: four words lie in `out` at `from`, or only those that do are copied; the table has a
+        // row for each mask; the four slots behind word `4 * four` lie in `out`.
+        unsafe {
+            let values = if from + 4 <= count {
+                _mm256_loadu_si256(words.add(from).cast())
+            } else {
+                let mut left = [0u64; 4];
+                let lying = count.saturating_sub(from);
+                std::ptr::copy_nonoverlapping(words.wrapping_add(from), left.as_mut_ptr(), lying);
+                _mm256_loadu_si256(left.as_ptr().cast())
+            };
+            let places = _mm256_loadu_si256(SPREAD[usize::from(mask)].as_ptr().cast());
+            let spread = _mm256_permutevar8x32_epi32(values, places);
+            _mm256_storeu_si256(words.add(1 + four * 4).cast(), spread);
         }
+        next += mask.count_ones() as usize;
     }
-    super::scalar::expand(&bitmap[groups.len()..], &changes[next..], tail);
+    for slot in full * 4..count - 1 {
+        let changed = bitmap[slot / 8] >> (slot % 8) & 1 != 0;
+        next = (next + usize::from(changed)).min(count - 1);
+        out[slot + 1] = out[next];
+    }
+}
+
+/// Patches that are read at a time.
+const PATCHES: usize = 16;
+/// Longest `above` that is noted here: places are 16 bits wide.
+const ABOVE_MAX: usize = 1 << 12;
+const _: () = assert!(ABOVE_MAX + PATCHES * (GAP_MAX + 1) <= 1 << 16);
+/// [`Near::note`], sixteen patches at a time: which extra byte belongs to whom is a running sum of
+/// who needs one, and places are the running sum of gaps. The scalar one does what is left.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn note(near: &mut Near<'_>, mut floor: usize, above: &mut [i8]) -> usize {
+    while !near.heads.is_empty()
+        && near.extras.len() >= PATCHES
+        && floor <= above.len()
+        && above.len() <= ABOVE_MAX
+    {
+        let count = near.heads.len().min(PATCHES);
+        let mut heads = [0u8; PATCHES];
+        let heads = if let Some(all) = near.heads.first_chunk::<PATCHES>() {
+            // SAFETY: sixteen bytes.
+            unsafe { _mm_loadu_si128(all.as_ptr().cast()) }
+        } else {
+            heads[..count].copy_from_slice(near.heads);
+            // SAFETY: sixteen bytes.
+            unsafe { _mm_loadu_si128(heads.as_ptr().cast()) }
+        };
+        let low_half = _mm_set1_epi8(15);
+        let codes = _mm_and_si128(heads, low_half);
+        let gaps = _mm_and_si128(_mm_srli_epi16::<4>(heads), low_half);
+        let long = _mm_cmpeq_epi8(gaps, _mm_set1_epi8(GAP_LONG as i8));
+        let more = _mm_cmpeq_epi8(codes, _mm_set1_epi8(BYTE as i8));
+        // How many extra bytes lie ahead of each patch's own, negative.
+        let needed = _mm_add_epi8(long, more);
+        let sums = scan_bytes(needed);
+        let taken = (_mm_extract_epi8::<15>(sums) as u8).wrapping_neg();
+        if usize::from(taken) > PATCHES {
+            break;
+        }
+        let first_extra = _mm_sub_epi8(needed, sums);
+        // SAFETY: sixteen bytes lie there, as checked above; the codes are sixteen.
+        let (extras, meanings) =
+            unsafe { (_mm_loadu_si128(near.extras.as_ptr().cast()), _mm_loadu_si128(CODES.as_ptr().cast())) };
+        let gap_extra = _mm_and_si128(_mm_shuffle_epi8(extras, first_extra), long);
+        let above_extra = _mm_and_si128(_mm_shuffle_epi8(extras, _mm_sub_epi8(first_extra, long)), more);
+        let meant = _mm_or_si128(_mm_shuffle_epi8(meanings, codes), above_extra);
+        let steps = _mm256_add_epi16(_mm256_cvtepu8_epi16(gaps), _mm256_cvtepu8_epi16(gap_extra));
+        let ends = scan_words(_mm256_add_epi16(steps, _mm256_set1_epi16(1)));
+        let places = _mm256_add_epi16(ends, _mm256_set1_epi16((floor as u16).wrapping_sub(1) as i16));
+        let (mut place, mut value) = ([0u16; PATCHES], [0i8; PATCHES]);
+        // SAFETY: the arrays are as large as the vectors.
+        unsafe {
+            _mm256_storeu_si256(place.as_mut_ptr().cast(), places);
+            _mm_storeu_si128(value.as_mut_ptr().cast(), meant);
+        }
+        // Places ascend: all lie in `above` if the last does. Those of lanes without a patch follow
+        // the last one, and nothing has been noted there yet.
+        if usize::from(place[PATCHES - 1]) >= above.len() {
+            break;
+        }
+        for (place, value) in place.iter().zip(value) {
+            // SAFETY: `place` is not greater than the last, which lies in `above`.
+            unsafe { *above.get_unchecked_mut(usize::from(*place)) = value };
+        }
+        floor = usize::from(place[count - 1]) + 1;
+        near.heads = &near.heads[count..];
+        near.extras = &near.extras[usize::from(taken)..];
+    }
+    near.note(floor, above)
+}
+
+/// Sums of the lanes up to each.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn scan_bytes(x: __m128i) -> __m128i {
+    let x = _mm_add_epi8(x, _mm_slli_si128::<1>(x));
+    let x = _mm_add_epi8(x, _mm_slli_si128::<2>(x));
+    let x = _mm_add_epi8(x, _mm_slli_si128::<4>(x));
+    _mm_add_epi8(x, _mm_slli_si128::<8>(x))
+}
+
+/// Sums of the lanes up to each.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn scan_words(x: __m256i) -> __m256i {
+    let x = _mm256_add_epi16(x, _mm256_slli_si256::<2>(x));
+    let x = _mm256_add_epi16(x, _mm256_slli_si256::<4>(x));
+    let x = _mm256_add_epi16(x, _mm256_slli_si256::<8>(x));
+    // The low half's sum goes to each lane of the high one.
+    let last = _mm256_shuffle_epi8(x, _mm256_set1_epi16(0x0f0e));
+    _mm256_add_epi16(x, _mm256_permute2x128_si256::<0x08>(last, last))
 }

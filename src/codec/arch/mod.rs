@@ -16,6 +16,8 @@ mod scalar;
 
 use std::sync::OnceLock;
 
+use crate::patch::Near;
+
 /// How residuals `r` add up to values, `s = step + (r << shift)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -73,6 +75,8 @@ pub(crate) enum Source<'a> {
     Packed {
         bytes: &'a [u8],
         width: u32,
+        /// What each residual has above its bits; nothing if empty, else to the end of a group of eight.
+        above: &'a [i8],
     },
     Words(&'a [u64]),
     /// Plain words that lie where the values will: a pass in place. Not for [`Sink::Ulp`], which finds
@@ -84,10 +88,12 @@ impl Source<'_> {
     /// Panics unless `count` residuals are there: the one check on which the kernels' loads rest.
     fn assert_holds(&self, count: usize) {
         match *self {
-            Source::Packed { bytes, width } => {
+            Source::Packed { bytes, width, above } => {
                 assert!(width <= crate::bitpack::WIDTH_MAX || width == 64, "width {width}");
                 let needed = crate::bitpack::packed_bytes(count, width);
                 assert!(bytes.len() >= needed, "{} bytes of {needed}", bytes.len());
+                let noted = above.is_empty() || width < 64 && above.len() >= count.next_multiple_of(8);
+                assert!(noted, "{} of {count} above {width} bits", above.len());
             }
             Source::Words(words) => assert!(words.len() >= count, "{} words of {count}", words.len()),
             Source::Out => {}
@@ -145,25 +151,43 @@ impl Isa {
     /// Fills `out` with the first values of `packed`.
     pub(crate) fn unpack(self, packed: &[u8], width: u32, out: &mut [u64]) {
         let ramp = Ramp { value: 0, delta: 0, step: 0, shift: 0 };
-        self.decode(Shape::Line, Sink::Int, Source::Packed { bytes: packed, width }, ramp, out);
+        self.decode(Shape::Line, Sink::Int, Source::Packed { bytes: packed, width, above: &[] }, ramp, out);
     }
 
     /// Fills `out` with one value; adds it where the sink adds.
+    #[inline]
     pub(crate) fn fill(self, value: i64, sink: Sink, out: &mut [u64]) {
         let word = match sink {
             Sink::Int => value as u64,
+            Sink::Decimal(0) => (value as f64).to_bits(),
             Sink::Decimal(exponent) => (value as f64 / POWERS_OF_TEN[usize::from(exponent)]).to_bits(),
             Sink::Ordered => order(value) as u64,
             Sink::Ulp => {
                 let ramp = Ramp { value, delta: 0, step: 0, shift: 0 };
-                self.decode(Shape::Line, sink, Source::Packed { bytes: &[], width: 0 }, ramp, out);
+                let nothing = Source::Packed { bytes: &[], width: 0, above: &[] };
+                self.decode(Shape::Line, sink, nothing, ramp, out);
                 return;
             }
         };
-        out.fill(word);
+        if let [one] = out { *one = word } else { self.repeat(word, out) }
+    }
+
+    /// Fills `out` with a word.
+    #[inline]
+    pub(crate) fn repeat(self, word: u64, out: &mut [u64]) {
+        match self.0 {
+            Family::Scalar => out.fill(word),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the CPU has the features.
+            Family::Avx2 => unsafe { avx2::repeat(word, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the CPU has the features.
+            Family::Avx512 => unsafe { avx512::repeat(word, out) },
+        }
     }
 
     /// Decodes `out.len()` values; returns where the sums stand behind them.
+    #[inline]
     pub(crate) fn decode(
         self,
         shape: Shape,
@@ -186,20 +210,34 @@ impl Isa {
         }
     }
 
-    /// Puts the words of `changes` where `bitmap` has ones, and zeros elsewhere. `changes` must go
-    /// on for at least eight words behind the last that is used.
-    pub(crate) fn expand(self, bitmap: &[u8], changes: &[u64], out: &mut [u64]) {
-        let set: usize = bitmap.iter().map(|b| b.count_ones() as usize).sum();
-        assert!(bitmap.len() == out.len().div_ceil(8), "{} bytes of bitmap", bitmap.len());
-        assert!(changes.len() >= set + 8, "{} words for {set} changes", changes.len());
+    /// [`Near::note`], whose result this is.
+    #[inline]
+    pub(crate) fn note(self, near: &mut Near<'_>, floor: usize, above: &mut [i8]) -> usize {
         match self.0 {
-            Family::Scalar => scalar::expand(bitmap, changes, out),
+            Family::Scalar => near.note(floor, above),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the CPU has the features; lengths are asserted above.
-            Family::Avx2 => unsafe { avx2::expand(bitmap, changes, out) },
+            // SAFETY: the CPU has the features.
+            Family::Avx2 | Family::Avx512 => unsafe { avx2::note(near, floor, above) },
+        }
+    }
+
+    /// The last `changes + 1` words of `out` are a value and those that it changes to, one at each one
+    /// in `bitmap`: puts the first into the first word, and into each word behind it, which has a bit
+    /// of `bitmap`, the last value up to there.
+    pub(crate) fn spread(self, bitmap: &[u8], changes: usize, out: &mut [u64]) {
+        assert!(changes < out.len(), "{changes} changes in {} words", out.len());
+        assert!(bitmap.len() == (out.len() - 1).div_ceil(8), "{} bytes of bitmap", bitmap.len());
+        let first = out.len() - changes - 1;
+        out[0] = out[first];
+        // A value is read before its word is written: as many changes are left as words, or fewer.
+        match self.0 {
+            Family::Scalar => scalar::spread(bitmap, first, out),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the CPU has the features; the bitmap's length is asserted above.
+            Family::Avx2 => unsafe { avx2::spread(bitmap, first, out) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Family::Avx512 => unsafe { avx512::expand(bitmap, changes, out) },
+            Family::Avx512 => unsafe { avx512::spread(bitmap, first, out) },
         }
     }
 }
@@ -245,9 +283,11 @@ mod tests {
             let bytes: Vec<u8> =
                 (0..crate::bitpack::packed_bytes(count, width)).map(|_| chance.next() as u8).collect();
             let words: Vec<u64> = (0..count).map(|_| chance.next() >> chance.below(64)).collect();
-            let source = match round % 3 {
-                0 => Source::Packed { bytes: &bytes, width },
-                1 => Source::Words(&words),
+            let above: Vec<i8> = (0..count.next_multiple_of(8)).map(|_| chance.next() as i8).collect();
+            let source = match round % 4 {
+                0 => Source::Packed { bytes: &bytes, width, above: &[] },
+                1 => Source::Packed { bytes: &bytes, width, above: if width < 64 { &above } else { &[] } },
+                2 => Source::Words(&words),
                 _ => Source::Out,
             };
             let mut small = || (chance.next() >> chance.below(64)) as i64;
@@ -277,17 +317,36 @@ mod tests {
     }
 
     #[test]
-    fn expansions_give_the_words_of_the_scalar_one() {
+    fn changes_are_spread_as_the_scalar_one_does() {
         let chance = &mut Chance::new(12);
-        for count in 0..200 {
-            let bitmap: Vec<u8> = (0..usize::div_ceil(count, 8)).map(|_| chance.next() as u8).collect();
-            let changes: Vec<u64> = (0..bitmap.len() as u64 * 8 + 8).collect();
-            let mut expect = vec![7; count];
-            scalar::expand(&bitmap, &changes, &mut expect);
+        for slots in (0..200).flat_map(|slots| [slots; 4]) {
+            let density = chance.below(9);
+            let mut bitmap = vec![0u8; usize::div_ceil(slots, 8)];
+            let mut expect = vec![1000u64];
+            for slot in 0..slots {
+                let changed = chance.below(8) < density;
+                bitmap[slot / 8] |= u8::from(changed) << (slot % 8);
+                expect.push(expect[slot] + u64::from(changed));
+            }
+            let changes = crate::bitpack::ones(&bitmap);
+            let mut packed = vec![7; slots + 1];
+            packed[slots - changes..].iter_mut().zip(1000..).for_each(|(word, value)| *word = value);
             for isa in Isa::available() {
-                let mut out = vec![9; count];
-                isa.expand(&bitmap, &changes, &mut out);
-                assert_eq!(out, expect, "{isa:?}");
+                let mut out = packed.clone();
+                isa.spread(&bitmap, changes, &mut out);
+                assert_eq!(out, expect, "{isa:?} {changes} of {slots}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_fills_any_length() {
+        for count in 0..100 {
+            for isa in Isa::available() {
+                let mut out = vec![1; count + 1];
+                isa.repeat(7, &mut out[..count]);
+                assert_eq!(out[..count], vec![7; count], "{isa:?}");
+                assert_eq!(out[count], 1);
             }
         }
     }

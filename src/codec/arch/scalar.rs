@@ -5,9 +5,13 @@ use crate::bitpack::value_at;
 
 pub(super) fn decode(shape: Shape, sink: Sink, source: Source<'_>, ramp: Ramp, out: &mut [u64]) -> Ramp {
     match source {
-        Source::Packed { width: 0, .. } => decode_from(shape, sink, |_, _| 0, ramp, out),
-        Source::Packed { bytes, width } => {
+        Source::Packed { width: 0, above: [], .. } => decode_from(shape, sink, |_, _| 0, ramp, out),
+        Source::Packed { bytes, width, above: [] } => {
             decode_from(shape, sink, |i, _| value_at(bytes, width, i), ramp, out)
+        }
+        Source::Packed { bytes, width, above } => {
+            let residual = |i| value_at(bytes, width, i).wrapping_add((i64::from(above[i]) as u64) << width);
+            decode_from(shape, sink, |i, _| residual(i), ramp, out)
         }
         Source::Words(words) => decode_from(shape, sink, |i, _| words[i], ramp, out),
         Source::Out => decode_from(shape, sink, |_, word| word, ramp, out),
@@ -66,11 +70,12 @@ fn run(
     ramp
 }
 
-pub(super) fn expand(bitmap: &[u8], changes: &[u64], out: &mut [u64]) {
-    let mut next = 0;
-    for (idx, slot) in out.iter_mut().enumerate() {
-        let changed = bitmap[idx / 8] >> (idx % 8) & 1 != 0;
-        *slot = if changed { changes[next] } else { 0 };
-        next += usize::from(changed);
+/// `next` is where the value ahead lies, those of changes behind it.
+pub(super) fn spread(bitmap: &[u8], mut next: usize, out: &mut [u64]) {
+    let last = out.len() - 1;
+    for slot in 0..last {
+        let changed = bitmap[slot / 8] >> (slot % 8) & 1 != 0;
+        next = last.min(next + usize::from(changed));
+        out[slot + 1] = out[next];
     }
 }
