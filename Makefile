@@ -5,11 +5,12 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup run test fmt lint docs loadgen bench bench-smoke bench-rooms figures deb
+.PHONY: help setup run test fmt lint docs gate gate-record loadgen bench bench-smoke bench-rooms figures deb
 
 help:
 	@echo "make run    build and start systole with its embedded configuration, http://localhost:9090"
 	@echo "make test   every check: format, lints, tests, docs"
+	@echo "make gate   instruction counts of hot paths against the record"
 	@echo "make deb    a Debian package"
 	@echo "make bench-smoke  a small load beside Prometheus and VictoriaMetrics, under three minutes"
 	@echo "make bench        the whole set beside them, about 25 minutes; docs/performance/report.html"
@@ -28,7 +29,7 @@ run: setup
 
 test: setup fmt lint
 	$(CARGO) test --locked --workspace -- --quiet
-	$(MAKE) --no-print-directory docs
+	$(MAKE) --no-print-directory gate docs
 
 fmt:
 	$(CARGO) fmt --all --check
@@ -39,6 +40,17 @@ lint:
 # Private items are documented too, so links to them lead somewhere.
 docs:
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+# Instructions of hot paths against benches/gate/record.txt. Always built whole and alike: what is built piece by piece,
+# or for one processor, is another program.
+GATE = CARGO_INCREMENTAL=0 RUSTFLAGS= $(CARGO) run --quiet --locked --profile gate -p gate --
+
+gate: setup
+	$(GATE)
+
+# make gate-record REASON="why the numbers changed"
+gate-record: setup
+	$(GATE) --record "$(REASON)"
 
 # Peers that cannot be had here are left out, with a word.
 SYSTEMS := ours=./target/release/systole,prometheus?,victoriametrics?
