@@ -197,6 +197,8 @@ pub struct BlockStatus {
     pub histogram_count: u64,
     pub series_count: u64,
     pub chunk_count: u64,
+    /// Spans of time that were deleted of its series.
+    pub tombstone_count: u64,
 }
 
 pub trait Backend: Send + Sync + 'static {
@@ -246,6 +248,11 @@ pub trait Backend: Send + Sync + 'static {
     fn note_otlp(&self, warnings: &otlp::Warnings);
     /// The page for `/metrics`, text format 0.0.4.
     fn metrics(&self) -> Reply<String>;
+
+    /// Deletes what the series that all matchers accept have now between two times (inclusive), durably.
+    fn delete_series(&self, matchers: Vec<Matcher>, start: Timestamp, end: Timestamp) -> Reply<()>;
+    /// Writes again what still holds deleted samples.
+    fn clean_tombstones(&self) -> Reply<()>;
 
     fn runtime_info(&self) -> RuntimeInfo;
     fn config_yaml(&self) -> String;

@@ -5,6 +5,7 @@
 //! Invariant: every answer is bounded in time and in requests under way; what was refused is counted.
 //! Never: touches a shard's memory; everything goes through [`backend::Backend`].
 
+pub mod admin;
 pub mod backend;
 pub mod doorway;
 pub mod error;

@@ -15,7 +15,7 @@ use crate::api::error::ApiError;
 use crate::api::params::{Params, unescaped};
 use crate::api::write::Connection;
 use crate::api::{
-    exemplars, federate, labels, lifecycle, push, queries, query, respond, status, targets, write,
+    admin, exemplars, federate, labels, lifecycle, push, queries, query, respond, status, targets, write,
 };
 use crate::remote::Protocol;
 use crate::rt::Clock;
@@ -27,6 +27,7 @@ const FORM_BYTES_MAX: usize = 10 << 20;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub lifecycle_enabled: bool,
+    pub admin_enabled: bool,
     /// Requests answered at one time; further ones wait.
     pub requests_max: usize,
     /// Host that the outside knows, for targets on loopback.
@@ -169,7 +170,7 @@ fn set_cors(request: &HeaderMap, headers: &mut HeaderMap) {
     }
 }
 
-fn empty(status: StatusCode) -> Response {
+pub(in crate::api) fn empty(status: StatusCode) -> Response {
     let mut r = Response::new(Body::empty());
     *r.status_mut() = status;
     r
@@ -256,6 +257,13 @@ async fn api(front: &Front, asked: &Asked, rest: &str) -> (&'static str, Respons
         return match asked.method == Method::DELETE {
             true => (handler, respond::of(queries::cancel(backend, id))),
             false => (handler, not_allowed()),
+        };
+    }
+    if let Some(wish) = admin::Wish::of_path(rest) {
+        let is_enabled = front.settings.admin_enabled;
+        return match asked.method == Method::POST || asked.method == Method::PUT {
+            true => (wish.handler(), respond::of(admin::carry_out(backend, wish, params, is_enabled).await)),
+            false => (wish.handler(), not_allowed()),
         };
     }
     let (handler, allowed): (&'static str, bool) = match rest {

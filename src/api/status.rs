@@ -142,6 +142,7 @@ fn block(j: &mut Json, b: &BlockStatus) {
                 ("numHistogramSamples", b.histogram_count),
                 ("numSeries", b.series_count),
                 ("numChunks", b.chunk_count),
+                ("numTombstones", b.tombstone_count),
             ] {
                 if n > 0 {
                     j.key(name);

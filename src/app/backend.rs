@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use model::{Labels, Timestamp, is_stale};
+use model::{Labels, Matcher, Timestamp, is_stale};
 use tokio::sync::Notify;
 
 use crate::api::backend::{
@@ -18,6 +18,7 @@ use crate::api::backend::{
 };
 use crate::api::doorway::Caller;
 use crate::api::error::{ApiError, ErrorKind};
+use crate::app::admin::Cleanups;
 use crate::app::core::{Core, HouseMesh};
 use crate::app::doors::Doors;
 use crate::app::flags::Flags;
@@ -63,6 +64,7 @@ pub struct HouseBackend {
     pub requests: Arc<Requests>,
     /// Where senders' connections go.
     pub doors: Doors,
+    pub cleanups: Arc<Cleanups>,
     pub query_log: Arc<QueryLog>,
     /// What jobs pushed and left.
     pub gateway: Mutex<Gateway>,
@@ -154,7 +156,7 @@ impl HouseBackend {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn mesh(&self) -> Result<HouseMesh, ApiError> {
+    pub(in crate::app) fn mesh(&self) -> Result<HouseMesh, ApiError> {
         self.mesh.get().cloned().ok_or_else(|| internal("the shards are not ready"))
     }
 
@@ -289,9 +291,9 @@ fn blocks_of(keeper: &Keeper) -> BlockFigures {
 }
 
 /// One entry for what the shards have of a range. A file that several shards read is counted once for each.
-fn block_statuses(blocks: impl Iterator<Item = (Header, BlockStats)>) -> Vec<BlockStatus> {
+fn block_statuses(blocks: impl Iterator<Item = (Header, BlockStats, u64)>) -> Vec<BlockStatus> {
     let mut all: BTreeMap<(Timestamp, Timestamp, u32), BlockStatus> = BTreeMap::new();
-    for (h, stats) in blocks {
+    for (h, stats, tombstones) in blocks {
         let status = all.entry((h.mint, h.maxt, h.level)).or_insert_with(|| BlockStatus {
             ulid: ulid_of(&h),
             min_time: h.mint,
@@ -303,6 +305,7 @@ fn block_statuses(blocks: impl Iterator<Item = (Header, BlockStats)>) -> Vec<Blo
         status.histogram_count += stats.histogram_count;
         status.series_count += stats.series_count;
         status.chunk_count += stats.chunk_count;
+        status.tombstone_count += tombstones;
     }
     all.into_values().collect()
 }
@@ -622,7 +625,7 @@ impl Backend for HouseBackend {
     fn tsdb_blocks(&self) -> Reply<Vec<BlockStatus>> {
         let all = self.on_all(|core| {
             let blocks = core.keeper.store().all();
-            blocks.iter().map(|b| (b.header, b.directory.stats)).collect::<Vec<_>>()
+            blocks.iter().map(|b| (b.header, b.directory.stats, b.deleted_counts().1)).collect::<Vec<_>>()
         });
         Box::pin(async move { Ok(block_statuses(all.await?.into_iter().flatten())) })
     }
@@ -635,6 +638,14 @@ impl Backend for HouseBackend {
         if let Some(mesh) = self.mesh.get() {
             self.doors.let_in(mesh, caller);
         }
+    }
+
+    fn delete_series(&self, matchers: Vec<Matcher>, start: Timestamp, end: Timestamp) -> Reply<()> {
+        self.delete(matchers, start, end)
+    }
+
+    fn clean_tombstones(&self) -> Reply<()> {
+        self.clean()
     }
 
     fn write(&self, protocol: Protocol, body: Bytes, connection: u64) -> Reply<remote::Answer> {
@@ -682,6 +693,7 @@ impl Backend for HouseBackend {
         let readings = self.mesh.get().map(|m| m.readings()).unwrap_or_default();
         let figures = self.mesh.get().map(|_| self.figures());
         let (start_ms, is_ready, commons) = (self.start_ms, self.is_ready(), self.commons.clone());
+        let cleanups = self.cleanups.figures();
         // The counts of requests are read when the page is made, so their lock is not held across the wait.
         let mut requests = metrics::Page::default();
         self.requests.push_to(&mut requests);
@@ -700,6 +712,7 @@ impl Backend for HouseBackend {
                 is_ready,
                 series_max: commons.budget.max(),
                 series_refused: commons.budget.refused(),
+                cleanups,
             };
             Ok(metrics::page(&sources))
         })

@@ -54,6 +54,10 @@ pub struct Flags {
     #[arg(long = "web.enable-lifecycle", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
     pub enable_lifecycle: bool,
 
+    /// Enable API endpoints for admin control actions.
+    #[arg(long = "web.enable-admin-api", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub enable_admin: bool,
+
     /// Enable API endpoint accepting remote write requests.
     #[arg(long = "web.enable-remote-write-receiver", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
     pub enable_remote_write: bool,
@@ -178,6 +182,7 @@ impl Flags {
             ("web.max-connections", self.max_connections.to_string()),
             ("web.external-url", self.external_url.clone()),
             ("web.enable-lifecycle", self.enable_lifecycle.to_string()),
+            ("web.enable-admin-api", self.enable_admin.to_string()),
             ("web.enable-remote-write-receiver", self.enable_remote_write.to_string()),
             ("web.enable-otlp-receiver", self.enable_otlp.to_string()),
             ("web.remote-write-receiver.accepted-protobuf-messages", self.accepted_messages.join(",")),

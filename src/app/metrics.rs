@@ -198,6 +198,8 @@ pub struct Sources<'a> {
     /// 0 for no limit.
     pub series_max: u64,
     pub series_refused: u64,
+    /// How often tombstones were cleaned, and for how many seconds in all.
+    pub cleanups: (u64, f64),
 }
 
 pub fn page(s: &Sources<'_>) -> String {
@@ -216,6 +218,7 @@ pub fn page(s: &Sources<'_>) -> String {
         "New series that were refused for want of room.",
         s.series_refused as f64,
     );
+    cleanups(&mut p, s.cleanups);
     checkpoints(&mut p, s.shards);
     scrapes(&mut p, s.shards);
     remote_write(&mut p, s.shards);
@@ -243,6 +246,14 @@ pub fn page(s: &Sources<'_>) -> String {
     );
     process(&mut p, s.start_seconds);
     p.into_text()
+}
+
+fn cleanups(p: &mut Page, (count, seconds): (u64, f64)) {
+    let name = "prometheus_tsdb_tombstone_cleanup_seconds";
+    p.family(name, "histogram", "The time taken to recompact blocks to remove tombstones.");
+    p.sample(&format!("{name}_bucket"), &[("le", "+Inf".into())], count as f64);
+    p.sample(&format!("{name}_sum"), &[], seconds);
+    p.sample(&format!("{name}_count"), &[], count as f64);
 }
 
 fn build_info(p: &mut Page) {

@@ -5,6 +5,7 @@
 //! Invariant: nothing listens before the flags and the configuration are right; nothing is acknowledged after stop.
 //! Never: computes anything.
 
+pub mod admin;
 pub mod backend;
 pub mod core;
 pub mod directory;

@@ -233,6 +233,7 @@ fn backend_of(
         quit: Notify::new(),
         requests,
         doors,
+        cleanups: Arc::default(),
         query_log: Arc::new(query_log),
         gateway: Mutex::default(),
         load,
@@ -391,6 +392,7 @@ async fn answer_requests(
     let port = listener.local_addr().map(|a| a.port()).unwrap_or_default();
     let settings = api::Settings {
         lifecycle_enabled: backend.flags.enable_lifecycle,
+        admin_enabled: backend.flags.enable_admin,
         requests_max: backend.flags.max_connections,
         external_host: format!("{}:{port}", backend.runtime_info().hostname),
         lookback_ms: backend.engine.options().lookback_ms,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use codec::crc32c::checksum;
-use codec::varint::Reader;
+use codec::varint::{self, Reader};
 use model::{SeriesId, Timestamp};
 
 use crate::rt;
@@ -17,6 +17,7 @@ use crate::shard::head::side::SideBuffer;
 use crate::shard::pieces::{BLOCK_BYTES, Next, PieceReader, PieceWriter};
 use crate::shard::read_ahead::{Damage, ReadAhead};
 use crate::shard::table::{TableReader, TableWriter};
+use crate::shard::tombstones::Spans;
 use crate::shard::wal::log::segment_name;
 use crate::shard::wal::pending::Owner;
 use crate::shard::wal::reader::{Start, segment_numbers};
@@ -31,6 +32,7 @@ const GROUPS: u32 = 2;
 const SIDES: u32 = 3;
 const END: u32 = 4;
 const SPARES: u32 = 5;
+const DELETED: u32 = 6;
 
 /// Copied under one borrow of the shard, about: 50 us at the speed of memory. One group may be larger: 4 096 slots
 /// with three hours of windows are some MB, which is a millisecond.
@@ -102,9 +104,12 @@ struct Imager {
     group: usize,
     /// Side buffers of series without a group, once all groups are copied.
     alone: Option<Vec<SeriesId>>,
+    /// Series of whose rows something was deleted, once all else is copied.
+    deleted: Option<Vec<SeriesId>>,
     groups_body: Vec<u8>,
     sides_body: Vec<u8>,
     spares_body: Vec<u8>,
+    deleted_body: Vec<u8>,
     table_body: Vec<u8>,
 }
 
@@ -115,9 +120,11 @@ impl Imager {
             table: TableWriter::default(),
             group: 0,
             alone: None,
+            deleted: None,
             groups_body: Vec::new(),
             sides_body: Vec::new(),
             spares_body: Vec::new(),
+            deleted_body: Vec::new(),
             table_body: Vec::new(),
         }
     }
@@ -127,16 +134,20 @@ impl Imager {
         self.groups_body.clear();
         self.sides_body.clear();
         self.spares_body.clear();
+        self.deleted_body.clear();
         let series_before = self.table.series_count();
-        if self.group < shard.head.groups.len() {
-            while !self.is_slice_full(series_before) && self.copy_group(shard) {}
-        } else {
+        while !self.is_slice_full(series_before) && self.copy_group(shard) {}
+        // In the same turn where the last groups are places without one: a slice of nothing is the end.
+        if self.group >= shard.head.groups.len() {
             let mut alone = self.alone.take().unwrap_or_else(|| shard.head.sides_alone());
             while !self.is_slice_full(series_before)
                 && let Some(id) = alone.pop()
             {
                 let side = shard.head.side.get(&id);
                 self.copy_side(shard, id, side.map(|s| (s, true)));
+            }
+            if alone.is_empty() {
+                self.copy_deleted(shard, series_before);
             }
             self.alone = Some(alone);
         }
@@ -145,7 +156,8 @@ impl Imager {
     }
 
     fn is_slice_full(&self, series_before: u32) -> bool {
-        self.groups_body.len() + self.sides_body.len() + self.spares_body.len() >= self.slice_bytes
+        let bodies = [&self.groups_body, &self.sides_body, &self.spares_body, &self.deleted_body];
+        bodies.iter().map(|b| b.len()).sum::<usize>() >= self.slice_bytes
             || self.table.series_count() - series_before >= SLICE_SERIES
     }
 
@@ -175,13 +187,28 @@ impl Imager {
         }
     }
 
+    fn copy_deleted(&mut self, shard: &Shard, series_before: u32) {
+        let mut series = self.deleted.take().unwrap_or_else(|| shard.head.deleted_series());
+        while !self.is_slice_full(series_before)
+            && let Some(id) = series.pop()
+        {
+            if let Some(spans) = shard.head.deleted_of(id) {
+                let number = self.table.number(&shard.index, id);
+                varint::write(u64::from(number), &mut self.deleted_body);
+                spans.encode(&mut self.deleted_body);
+            }
+        }
+        self.deleted = Some(series);
+    }
+
     /// The slice's pieces: kinds and bodies, those that hold something.
     fn pieces(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        let all: [(u32, &[u8]); 4] = [
+        let all: [(u32, &[u8]); 5] = [
             (TABLE, &self.table_body),
             (GROUPS, &self.groups_body),
             (SIDES, &self.sides_body),
             (SPARES, &self.spares_body),
+            (DELETED, &self.deleted_body),
         ];
         all.into_iter().filter(|(_, body)| !body.is_empty())
     }
@@ -411,6 +438,15 @@ fn take(shard: &mut Shard, table: &mut TableReader, kind: u32, body: &[u8]) -> R
                     && (kind == SIDES || !shard.head.side.contains_key(&id))
                 {
                     shard.head.restore_side(id, side);
+                }
+            }
+        }
+        DELETED => {
+            while !r.rest().is_empty() {
+                let number = r.varint().map_err(|e| e.to_string())?;
+                let spans = Spans::decode(&mut r).map_err(|e| e.to_string())?;
+                if let Some(id) = u32::try_from(number).ok().and_then(|n| table.series(n)) {
+                    shard.head.restore_deleted(id, spans);
                 }
             }
         }

@@ -58,7 +58,7 @@ pub(in crate::shard) fn asked(
     out
 }
 
-fn pulse() -> Pulse {
+pub(in crate::shard) fn pulse() -> Pulse {
     Pulse::new(ManualClock::starting_at(0) as Arc<_>, Grid::new(GRID_DEFAULT))
 }
 
@@ -68,14 +68,14 @@ fn place() -> Place {
 }
 
 /// A keeper with its disk and tail, to be killed and opened again.
-struct House {
-    disk: CrashDisk,
+pub(in crate::shard) struct House {
+    pub(in crate::shard) disk: CrashDisk,
     tail: Rc<RefCell<Vec<u8>>>,
-    keeper: Keeper,
+    pub(in crate::shard) keeper: Keeper,
 }
 
 impl House {
-    fn new() -> House {
+    pub(in crate::shard) fn new() -> House {
         Self::open(CrashDisk::new(), vec![0; Pending::tail_bytes(1 << 20)])
     }
 
@@ -87,29 +87,29 @@ impl House {
         House { disk, tail, keeper: block_on(opened).expect("a keeper") }
     }
 
-    fn killed(&self) -> House {
+    pub(in crate::shard) fn killed(&self) -> House {
         Self::open(self.disk.crash(Crash::Kill), self.tail.borrow().clone())
     }
 }
 
 /// Targets that come, go and change, remote writes a little late, samples with their own times and histograms.
-struct World {
+pub(in crate::shard) struct World {
     rng: Rng,
     appender: Appender,
     sources: Vec<(Source, Vec<(Slot, bool)>)>,
     next_source: u64,
     pushed: u32,
-    time: Timestamp,
+    pub(in crate::shard) time: Timestamp,
 }
 
 impl World {
-    fn new(seed: u64, shard_count: u16) -> World {
+    pub(in crate::shard) fn new(seed: u64, shard_count: u16) -> World {
         let rng = Rng::seeded(seed);
         let appender = Appender::new(shard_count);
         World { rng, appender, sources: Vec::new(), next_source: 1000 * (seed + 1), pushed: 0, time: 0 }
     }
 
-    fn step(&mut self, shard_count: u16, mut deliver: impl FnMut(u16, &[u8])) {
+    pub(in crate::shard) fn step(&mut self, shard_count: u16, mut deliver: impl FnMut(u16, &[u8])) {
         self.time += 10;
         if self.sources.len() < 3 || self.rng.chance(0.02) {
             let source = Source::new(SourceId(self.next_source), shard_count);

@@ -13,10 +13,11 @@ use crate::shard::Shard;
 use crate::shard::block::cache::Key;
 use crate::shard::block::chunk::{self, Samples};
 use crate::shard::block::layout::PieceRef;
-use crate::shard::block::part::{Chunk, Kind, Place};
+use crate::shard::block::part::{Chunk, Kind, Part, Place};
 use crate::shard::block::{Block, Store};
 use crate::shard::index::{Full, SymbolId};
 use crate::shard::select::{Batch, BatchSeries, Selection};
+use crate::shard::tombstones::Spans;
 
 /// Series of the head that are named in one turn: a microsecond each.
 const TURN_SERIES: usize = 128;
@@ -32,8 +33,15 @@ const BATCH_SERIES_MAX: usize = 256;
 struct Found {
     /// Its id in the head.
     head: Option<SeriesId>,
-    /// Its chunks, with the number of their block among the selected ones.
-    chunks: Vec<(u32, Chunk)>,
+    chunks: Vec<FoundChunk>,
+}
+
+struct FoundChunk {
+    /// The number of its block among the selected ones.
+    block: u32,
+    chunk: Chunk,
+    /// What was deleted of the series there.
+    deleted: Option<Rc<Spans>>,
 }
 
 pub struct Deep {
@@ -123,12 +131,12 @@ impl Deep {
             return true;
         }
         if let Some(read) = self.store.part(&block, part).await {
-            self.take_series(&block, &read);
+            self.take_series(&block, part, &read);
         }
         true
     }
 
-    fn take_series(&mut self, block: &Block, part: &crate::shard::block::part::Part) {
+    fn take_series(&mut self, block: &Block, number: usize, part: &Part) {
         let mut ids: Vec<u32> = match self.matchers.as_slice() {
             [] => (0..part.series_count()).collect(),
             [one] => part.matching(one),
@@ -138,12 +146,16 @@ impl Deep {
             ids.sort_unstable();
             ids.dedup();
         }
-        let number = self.part.0 as u32;
+        let (deleted, of_block) = (block.deleted_of(number), self.part.0 as u32);
         let (mint, maxt) = (self.selection.wanted_from, self.selection.maxt);
         let mut symbols: Vec<Option<SymbolId>> = vec![None; part.symbol_count()];
         for series in ids {
-            let is_overlapping = part.chunks(series).iter().any(|c| c.overlaps(mint, maxt));
-            if !is_overlapping || !block.has(part.series_hash(series)) {
+            let deleted = deleted.as_ref().and_then(|d| d.of(series));
+            let is_left = |c: &Chunk| {
+                let (from, to) = (c.first_time.max(mint), c.last_time.min(maxt));
+                c.overlaps(mint, maxt) && !deleted.is_some_and(|d| d.covers(from, to))
+            };
+            if !part.chunks(series).iter().any(is_left) || !block.has(part.series_hash(series)) {
                 continue;
             }
             let (names, values) = part.label_symbols(series);
@@ -161,10 +173,11 @@ impl Deep {
             let local = names
                 .and_then(|n| values.map(|v| (n, v)))
                 .and_then(|(n, v)| self.names.index.find_or_insert_symbols(part.series_hash(series), &n, &v));
-            let overlapping = part.chunks(series).iter().filter(|c| c.overlaps(mint, maxt));
-            let overlapping: Vec<(u32, Chunk)> = overlapping.map(|c| (number, *c)).collect();
             if let Some(found) = self.found_of(local) {
-                found.chunks.extend(overlapping);
+                let left = part.chunks(series).iter().filter(|c| is_left(c));
+                let deleted = deleted.cloned();
+                let chunk = |c: &Chunk| FoundChunk { block: of_block, chunk: *c, deleted: deleted.clone() };
+                found.chunks.extend(left.map(chunk));
             }
         }
     }
@@ -198,13 +211,13 @@ impl Deep {
         let mut wanted: Vec<(Rc<Block>, PieceRef)> = Vec::new();
         while to < self.found.len() && to - from < BATCH_SERIES_MAX {
             let found = &self.found[to];
-            samples += found.chunks.iter().map(|(_, c)| c.count as usize).sum::<usize>();
+            samples += found.chunks.iter().map(|c| c.chunk.count as usize).sum::<usize>();
             // What the head adds is not known before it is read; three hours of it, say.
             samples += if found.head.is_some() { 720 } else { 0 };
             if samples > BATCH_SAMPLES_MAX && to > from {
                 break;
             }
-            for (block, chunk) in &found.chunks {
+            for FoundChunk { block, chunk, .. } in &found.chunks {
                 let block = &self.blocks[*block as usize];
                 if chunk.kind.is_float() {
                     wanted.push((block.clone(), chunk.times.piece));
@@ -255,13 +268,17 @@ impl Deep {
     }
 
     fn decode_chunks(&self, i: usize, out: &mut Samples) {
-        for (number, chunk) in &self.found[i].chunks {
-            let block = &self.blocks[*number as usize];
+        for FoundChunk { block, chunk, deleted } in &self.found[i].chunks {
+            let block = &self.blocks[*block as usize];
+            let before = (out.times.len(), out.histograms.len());
             // What is missing was damaged, and told when it was read.
             let Some((times, data)) = self.bytes_of(block, chunk) else { continue };
             if let Err(e) = chunk::decode(chunk, times, data, out) {
                 let piece = if chunk.kind == Kind::Constant { chunk.times } else { chunk.data }.piece;
                 self.store.set_aside(block, piece, &e.to_string());
+            }
+            if let Some(deleted) = deleted {
+                out.delete_behind(before, deleted);
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::rt;
 use crate::shard::block::Block;
 use crate::shard::block::part::Part;
 use crate::shard::keeper::Keeper;
+use crate::shard::tombstones::Spans;
 
 impl Keeper {
     /// Labels of the series that any of `selectors` takes (all where there is none) and that have samples between
@@ -27,8 +28,13 @@ impl Keeper {
         }
         let mut all: BTreeSet<Labels> = of_head.into_iter().collect();
         for block in &blocks {
-            self.each_part(block, selectors, |part| {
+            self.each_part(block, selectors, |number, part| {
+                let deleted = block.deleted_of(number);
                 for series in series_of(block, part, selectors, start, end) {
+                    let deleted = deleted.as_ref().and_then(|d| d.of(series));
+                    if deleted.is_some_and(|d| is_gone(part, series, start, end, d)) {
+                        continue;
+                    }
                     all.insert(Labels::from_sorted(part.labels(series)));
                 }
                 while limit > 0 && all.len() > limit {
@@ -58,7 +64,7 @@ impl Keeper {
                 all.extend(block.directory.label_names.iter().cloned());
                 continue;
             }
-            self.each_part(block, selectors, |part| {
+            self.each_part(block, selectors, |_, part| {
                 let mut seen = vec![false; part.symbol_count()];
                 for series in series_of(block, part, selectors, start, end) {
                     for name in part.label_symbols(series).0 {
@@ -88,7 +94,7 @@ impl Keeper {
         }
         let mut all: BTreeSet<String> = of_head.into_iter().collect();
         for block in blocks.iter().filter(|b| b.may_have_label(name)) {
-            self.each_part(block, selectors, |part| {
+            self.each_part(block, selectors, |_, part| {
                 let mut seen = vec![false; part.symbol_count()];
                 for series in series_of(block, part, selectors, start, end) {
                     let (names, values) = part.label_symbols(series);
@@ -105,14 +111,19 @@ impl Keeper {
         all.into_iter().collect()
     }
 
-    /// Calls `look` with each part of a block that may have series of the selectors.
-    async fn each_part(&self, block: &Rc<Block>, selectors: &[Vec<Matcher>], mut look: impl FnMut(&Part)) {
+    /// Calls `look` with the number and each part of a block that may have series of the selectors.
+    async fn each_part(
+        &self,
+        block: &Rc<Block>,
+        selectors: &[Vec<Matcher>],
+        mut look: impl FnMut(usize, &Part),
+    ) {
         for number in 0..block.directory.parts.len() {
             if !selectors.is_empty() && !selectors.iter().any(|m| block.may_match(number, m)) {
                 continue;
             }
             if let Some(part) = self.store.part(block, number).await {
-                look(&part);
+                look(number, &part);
             }
             rt::yield_if_needed().await;
         }
@@ -140,4 +151,11 @@ fn series_of(
         block.has(part.series_hash(*id)) && part.chunks(*id).iter().any(|c| c.overlaps(start, end))
     });
     ids
+}
+
+/// Whether all chunks of a series that lie in a time are deleted whole: it is not listed then, as in Prometheus. Its labels
+/// are, until the block is written again.
+fn is_gone(part: &Part, series: u32, start: Timestamp, end: Timestamp, deleted: &Spans) -> bool {
+    let mut there = part.chunks(series).iter().filter(|c| c.overlaps(start, end));
+    there.all(|c| deleted.covers(c.first_time, c.last_time))
 }

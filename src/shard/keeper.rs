@@ -23,6 +23,7 @@ use crate::shard::checkpoint;
 use crate::shard::commons::Commons;
 use crate::shard::probe::Probe;
 use crate::shard::read_ahead::Damage;
+use crate::shard::turn::Turn;
 use crate::shard::wal::frame::{FRAME_BYTES_MAX, frame_bytes};
 use crate::shard::wal::log::Log;
 use crate::shard::wal::pending::{self, Owner, Pending};
@@ -188,6 +189,8 @@ pub struct Keeper {
     pub(in crate::shard) shard: RefCell<Shard>,
     pub(in crate::shard) store: Rc<Store>,
     pub(in crate::shard) retention: RefCell<Retention>,
+    /// Held by who changes which blocks there are, or deletes of them or the head.
+    pub(in crate::shard) turn: Turn,
     pending: RefCell<Pending>,
     log: RefCell<Option<Log>>,
     pub(in crate::shard) state: RefCell<LogState>,
@@ -212,6 +215,10 @@ pub struct Keeper {
     checkpoint: Cell<Option<u64>>,
     previous_checkpoint: Cell<Option<u64>>,
     checkpoint_due: Signal,
+    /// One checkpoint at a time.
+    checkpoint_turn: Turn,
+    /// The head gave up samples since the last checkpoint was begun: the log may still have them.
+    pub(in crate::shard) gave_up: Cell<bool>,
     /// Somebody wants one however short the log is.
     checkpoint_asked: Cell<bool>,
     pub probe: Probe,
@@ -259,6 +266,7 @@ impl Keeper {
             shard: RefCell::new(shard),
             store: Rc::new(store),
             retention: RefCell::default(),
+            turn: Turn::default(),
             pending: RefCell::new(Pending::open(tail, place.owner, sequence)),
             log: RefCell::new(Some(log)),
             state: RefCell::new(LogState::Writing),
@@ -277,6 +285,9 @@ impl Keeper {
             checkpoint: Cell::new(number),
             previous_checkpoint: Cell::new(None),
             checkpoint_due: Signal::new(),
+            checkpoint_turn: Turn::default(),
+            // A start trims what it reads.
+            gave_up: Cell::new(true),
             checkpoint_asked: Cell::new(false),
             probe: Probe::default(),
             recovered,
@@ -285,6 +296,7 @@ impl Keeper {
         if keeper.shard().head.blocks_end().is_some() {
             // Not what lies beside rows: it may have come late, and be in no block.
             keeper.trim_groups().await;
+            keeper.shard.borrow_mut().head.trim_deleted();
             keeper.shard.borrow_mut().head.settle_mint();
         }
         keeper.tell_commons();
@@ -331,6 +343,11 @@ impl Keeper {
     /// refusal makes every source begin anew.
     pub fn has_room(&self, len: usize) -> bool {
         self.pending.borrow().check_room(len).is_ok()
+    }
+
+    /// Whether a batch of `len` bytes would be taken to memory in the turn in which it is appended.
+    pub(in crate::shard) fn is_idle(&self, len: usize) -> bool {
+        self.waiting_bytes.get() == 0 && self.has_room(len)
     }
 
     /// Takes a batch: memory and tail in one turn. `generation` is the one its source began in.
@@ -543,7 +560,12 @@ impl Keeper {
 
     /// Writes a checkpoint, then removes what it makes superfluous.
     pub async fn checkpoint_now(&self) -> Result<(), rt::Error> {
+        let _turn = self.checkpoint_turn.take().await;
+        let gave_up = self.gave_up.replace(false);
         let result = self.checkpoint_imp().await;
+        if result.is_err() && gave_up {
+            self.gave_up.set(true);
+        }
         self.probe.note_checkpoint(result.is_ok());
         result
     }

@@ -14,6 +14,7 @@ pub mod compact;
 pub mod cut;
 pub mod deep;
 pub mod deep_meta;
+pub mod delete;
 pub mod exemplars;
 mod far;
 pub mod head;
@@ -29,6 +30,8 @@ pub mod reshard;
 pub mod select;
 pub mod stream;
 pub mod table;
+pub mod tombstones;
+pub mod turn;
 pub mod upkeep;
 pub mod wal;
 
@@ -36,6 +39,8 @@ pub mod wal;
 mod crash_tests;
 #[cfg(test)]
 mod cut_tests;
+#[cfg(test)]
+mod delete_tests;
 
 use std::sync::Arc;
 
@@ -159,6 +164,12 @@ impl Shard {
             Entry::Late { .. } => Ok(0),
             Entry::Retire { source } => {
                 self.head.retire(source);
+                Ok(0)
+            }
+            Entry::Delete { mint, maxt, labels } => {
+                if let Some(id) = self.index.find(&labels) {
+                    self.head.delete(id, mint, maxt);
+                }
                 Ok(0)
             }
             Entry::Define { slot, labels } => {

@@ -11,6 +11,7 @@
 //!                                                           may be out of order, those older than this may not
 //! EXEMPLAR u8=5 slot u32 time i64  value u64  length u32  packed labels of the exemplar
 //! RETIRE  u8=17 source u64                                  no more rows of that source come
+//! DELETE  u8=18 mint i64  maxt i64  length u32  packed labels   what the series has now between two times is gone
 //! ```
 //!
 //! A ROW covers one group: slots `base .. base + 4096` of the source. Flag 1: slots not named have no sample
@@ -27,6 +28,7 @@ const HISTOGRAM: u8 = 4;
 const LATE: u8 = 16;
 const EXEMPLAR: u8 = 5;
 const RETIRE: u8 = 17;
+const DELETE: u8 = 18;
 
 const FLAG_PARTIAL: u8 = 1;
 const FLAG_LISTED: u8 = 2;
@@ -45,6 +47,7 @@ pub enum Entry<'a> {
     Late { oldest: Timestamp },
     Exemplar { slot: u32, time: Timestamp, value: f64, labels: Labels },
     Retire { source: SourceId },
+    Delete { mint: Timestamp, maxt: Timestamp, labels: Labels },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +138,16 @@ pub fn push_late(out: &mut Vec<u8>, oldest: Timestamp) {
 pub fn push_retire(out: &mut Vec<u8>, source: SourceId) {
     out.push(RETIRE);
     out.extend_from_slice(&source.0.to_le_bytes());
+}
+
+/// Says that what a series has now between two times (inclusive) is deleted. `maxt` is not beyond its reach:
+/// what comes is not meant.
+pub fn push_delete(out: &mut Vec<u8>, labels: &Labels, mint: Timestamp, maxt: Timestamp) {
+    out.push(DELETE);
+    out.extend_from_slice(&mint.to_le_bytes());
+    out.extend_from_slice(&maxt.to_le_bytes());
+    out.extend_from_slice(&(labels.bytes().len() as u32).to_le_bytes());
+    out.extend_from_slice(labels.bytes());
 }
 
 /// `message` is a histogram that `exposition::remote_histogram` accepted.
@@ -260,6 +273,12 @@ impl<'a> Entries<'a> {
                 Entry::Exemplar { slot, time, value, labels }
             }
             RETIRE => Entry::Retire { source: SourceId(u64::from_le_bytes(self.array()?)) },
+            DELETE => {
+                let (mint, maxt, len) = (self.i64()?, self.i64()?, self.u32()?);
+                let bytes = self.take(len as usize)?;
+                let labels = Labels::from_bytes(bytes).ok_or(self.malformed("labels"))?;
+                Entry::Delete { mint, maxt, labels }
+            }
             _ => return Err(self.malformed("unknown entry kind")),
         };
         Ok(Some(entry))
@@ -305,6 +324,7 @@ mod tests {
         push_row(&mut out, 0, 1000, false, &[(0, 1.0), (1, 2.0), (63, 3.0), (64, 4.0)]);
         push_row(&mut out, 4096, 1000, true, &[(4000, 5.0)]);
         push_retire(&mut out, SourceId(6));
+        push_delete(&mut out, &Labels::from_pairs([("__name__", "up")]), -1, 1);
         push_late(&mut out, -7);
         push_float(&mut out, 3, 5, 0, 1.5);
         push_exemplar(&mut out, 3, 6, 2.5, &Labels::from_pairs([("id", "x")]));
@@ -326,6 +346,7 @@ mod tests {
             assert!(words.is_empty() || mask == words);
         }
         assert!(matches!(e.try_next(), Ok(Some(Entry::Retire { source: SourceId(6) }))));
+        assert!(matches!(e.try_next(), Ok(Some(Entry::Delete { mint: -1, maxt: 1, .. }))));
         assert!(matches!(e.try_next(), Ok(Some(Entry::Late { oldest: -7 }))));
         assert!(matches!(e.try_next(), Ok(Some(Entry::Float { slot: 3, time: 5, .. }))));
         assert!(matches!(e.try_next(), Ok(Some(Entry::Exemplar { slot: 3, time: 6, .. }))));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use futures_lite::future::block_on;
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 use model::{SeriesId, Timestamp};
 
 use crate::rt::Error;
@@ -19,6 +19,7 @@ use crate::shard::Shard;
 use crate::shard::block::Store;
 use crate::shard::block::layout::{BlockId, Header};
 use crate::shard::block::reader::id_of_name;
+use crate::shard::block::tombstones::{BlockTombstones, tombstones_name};
 use crate::shard::block::writer::block_name;
 use crate::shard::checkpoint;
 use crate::shard::head::group::Group;
@@ -125,14 +126,23 @@ async fn publish(disk: &Rc<dyn Disk>, data_dir: &Path, new_dir: &Path) -> Result
     disk.remove(&old).await
 }
 
+/// A file of the old shards'.
+struct OldBlock {
+    path: PathBuf,
+    /// What each of those that share it has deleted of its own series.
+    tombstones: BlockTombstones,
+    /// Tombstones that do not fit: they go along, to be told of again.
+    damaged: Option<PathBuf>,
+}
+
 /// Deals groups and side buffers of old shards among new ones.
 struct Dealer {
     shards: Vec<Shard>,
     life: u64,
     source_count: u64,
     /// Files of blocks, each once: shards of an earlier dealing may share one.
-    blocks: Vec<PathBuf>,
-    known: HashSet<(u16, u16, u64)>,
+    blocks: Vec<OldBlock>,
+    known: HashMap<(u16, u16, u64), usize>,
     /// Where the blocks of the old shards end, as far as all of them have some.
     blocks_end: Option<Timestamp>,
 }
@@ -140,7 +150,7 @@ struct Dealer {
 impl Dealer {
     fn new(new_count: u16, life: u64) -> Self {
         let shards = (0..new_count).map(|_| Shard::default()).collect();
-        let (blocks, known) = (Vec::new(), HashSet::new());
+        let (blocks, known) = (Vec::new(), HashMap::new());
         Dealer { shards, life, source_count: 0, blocks, known, blocks_end: Some(Timestamp::MAX) }
     }
 
@@ -150,15 +160,23 @@ impl Dealer {
         if !dir.exists() {
             return Ok(());
         }
-        for entry in disk.list(&dir).await?.iter().filter(|e| id_of_name(&e.name).is_some()) {
+        let entries = disk.list(&dir).await?;
+        for entry in &entries {
+            let Some(id) = id_of_name(&entry.name) else { continue };
             let path = dir.join(&entry.name);
             let file = disk.open(&path, Mode::Read).await?;
             let header = Header::decode(&file.read_at(0, BLOCK_BYTES).await?);
             // A file whose header is damaged may still have whole parts.
-            let is_new =
-                header.map_or(true, |h| self.known.insert((h.owner.shard, h.owner.shard_count, h.id.0)));
-            if is_new {
-                self.blocks.push(path);
+            let next = self.blocks.len();
+            let at = header.map_or(next, |h| {
+                *self.known.entry((h.owner.shard, h.owner.shard_count, h.id.0)).or_insert(next)
+            });
+            if at == next {
+                self.blocks.push(OldBlock { path, tombstones: BlockTombstones::default(), damaged: None });
+            }
+            let name = tombstones_name(id);
+            if entries.iter().any(|e| e.name == name) {
+                self.blocks[at].note_tombstones(disk, dir.join(name)).await?;
             }
         }
         Ok(())
@@ -174,6 +192,11 @@ impl Dealer {
             let (shard, id) = self.series(old, *id);
             if let Some(id) = id {
                 self.shards[shard].head.restore_side(id, side.clone());
+            }
+        }
+        for id in old.head.deleted_series() {
+            if let ((shard, Some(new)), Some(spans)) = (self.series(old, id), old.head.deleted_of(id)) {
+                self.shards[shard].head.restore_deleted(new, spans.clone());
             }
         }
     }
@@ -219,13 +242,34 @@ impl Dealer {
             checkpoint::write(disk, &dir.join("wal"), owner, start, &RefCell::new(shard)).await?;
             let blocks_dir = dir.join("blocks");
             disk.create_dir(&blocks_dir).await?;
-            for (id, path) in (1..).zip(&self.blocks) {
-                disk.link(path, &blocks_dir.join(block_name(BlockId(id)))).await?;
+            for (id, block) in (1..).zip(&self.blocks) {
+                block.link(disk, &blocks_dir, BlockId(id)).await?;
             }
             disk.sync_dir(&blocks_dir).await?;
             disk.sync_dir(&dir).await?;
         }
         Ok(())
+    }
+}
+
+impl OldBlock {
+    async fn note_tombstones(&mut self, disk: &Rc<dyn Disk>, path: PathBuf) -> Result<(), Error> {
+        match BlockTombstones::decode(&disk.read(&path).await?) {
+            Ok(more) => self.tombstones.merge(&more),
+            Err(_) => self.damaged = Some(path),
+        }
+        Ok(())
+    }
+
+    /// Makes it the block `id` of a new shard.
+    async fn link(&self, disk: &Rc<dyn Disk>, dir: &Path, id: BlockId) -> Result<(), Error> {
+        disk.link(&self.path, &dir.join(block_name(id))).await?;
+        let tombstones = dir.join(tombstones_name(id));
+        match &self.damaged {
+            Some(path) => disk.link(path, &tombstones).await,
+            None if self.tombstones.is_empty() => Ok(()),
+            None => disk.publish(&tombstones, self.tombstones.encode()).await,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use model::{SeriesId, Timestamp};
 use crate::rt::gate::Gate;
 use crate::rt::{self, Pulse};
 use crate::shard::block::Block;
-use crate::shard::block::layout::Header;
+use crate::shard::block::layout::{BlockId, Header};
 use crate::shard::block::plan::{Span, plan, ranges};
 use crate::shard::compact::compact;
 use crate::shard::cut::cut;
@@ -28,6 +28,9 @@ const SPAN_MS: i64 = RANGE_MS / 2 * 3;
 
 /// How often is looked whether those who read what is to be given up have ended. Queries have a time limit.
 const WAIT_STEP: Duration = Duration::from_millis(200);
+
+/// A long block is written again when more than one of so many of its series have anything deleted.
+const DELETED_PARTS: u64 = 20;
 
 /// Groups trimmed in one turn.
 const TURN_GROUPS: usize = 256;
@@ -58,12 +61,13 @@ impl Keeper {
 
     /// Makes the next blocks one that are to become one; false where there are none, or it could not be done.
     pub async fn compact_once(&self) -> bool {
+        let _turn = self.turn.take().await;
         let blocks = self.compactable();
         if blocks.is_empty() {
             return false;
         }
         self.probe.add(&self.probe.compactions_triggered, 1);
-        match self.compact_imp(&blocks).await {
+        match self.compact_imp(&blocks, 1).await {
             Ok(is_done) => is_done,
             Err(e) => {
                 tracing::error!(error = %e, "blocks cannot be compacted: they stay as they are");
@@ -83,18 +87,27 @@ impl Keeper {
         let spans: Vec<Span> = fit.iter().map(span).collect();
         let keep = self.retention.borrow().time_ms.unwrap_or(i64::MAX);
         let longest = (keep / 10).clamp(RANGE_MS, RANGE_MAX_MS);
-        let ids = plan(&spans, &ranges(RANGE_MS, longest));
+        let ranges = ranges(RANGE_MS, longest);
+        let mut ids = plan(&spans, &ranges);
+        if ids.is_empty() {
+            ids.extend(much_deleted(&fit, &ranges));
+        }
         fit.into_iter().filter(|b| ids.contains(&b.id)).collect()
     }
 
-    async fn compact_imp(&self, blocks: &[Rc<Block>]) -> Result<bool, rt::Error> {
+    /// Makes one block of `blocks`, `higher` levels above theirs. Who calls has the turn.
+    pub(in crate::shard) async fn compact_imp(
+        &self,
+        blocks: &[Rc<Block>],
+        higher: u32,
+    ) -> Result<bool, rt::Error> {
         let id = self.store.next_id();
         let header = Header {
             owner: self.place.owner,
             id,
             mint: blocks.iter().map(|b| b.header.mint).min().unwrap_or(0),
             maxt: blocks.iter().map(|b| b.header.maxt).max().unwrap_or(0),
-            level: blocks.iter().map(|b| b.header.level).max().unwrap_or(0) + 1,
+            level: blocks.iter().map(|b| b.header.level).max().unwrap_or(0) + higher,
         };
         let path = compact(&self.disk, &self.store, header, blocks).await?;
         let new = match &path {
@@ -129,6 +142,7 @@ impl Keeper {
 
     /// Moves what the head has before `end` to a block, then gives the memory back.
     pub async fn cut_now(&self, pulse: &Pulse, end: Timestamp) -> Result<(), rt::Error> {
+        let turn = self.turn.take().await;
         let mint = self.shard().head.min_time().unwrap_or(end);
         let id = self.store.next_id();
         let owner = self.place.owner;
@@ -150,6 +164,7 @@ impl Keeper {
             }
             self.shard.borrow_mut().head.end_cut(end)
         };
+        drop(turn);
         self.give_back(pulse, pin).await;
         Ok(())
     }
@@ -162,6 +177,7 @@ impl Keeper {
         self.shard.borrow_mut().head.free_holes();
         self.trim_groups().await;
         self.trim_sides().await;
+        self.shard.borrow_mut().head.trim_deleted();
         self.shard.borrow_mut().head.settle_mint();
         self.probe.add(&self.probe.truncations, 1);
     }
@@ -170,6 +186,7 @@ impl Keeper {
     pub(in crate::shard) async fn trim_groups(&self) {
         let (mut from, mut left) = (0, Vec::new());
         while from < self.shard().head.groups.len() {
+            self.gave_up.set(true);
             {
                 let mut shard = self.shard.borrow_mut();
                 let to = shard.head.groups.len().min(from + TURN_GROUPS);
@@ -188,6 +205,7 @@ impl Keeper {
     async fn trim_sides(&self) {
         let sides: Vec<SeriesId> = self.shard().head.side.keys().copied().collect();
         for turn in sides.chunks(TURN_SIDES) {
+            self.gave_up.set(true);
             {
                 let mut shard = self.shard.borrow_mut();
                 turn.iter().for_each(|id| shard.head.trim_side(*id));
@@ -200,6 +218,7 @@ impl Keeper {
     /// Takes those of `ids` out of the index that the head does not name any more.
     async fn drop_series(&self, ids: Vec<SeriesId>) {
         for turn in ids.chunks(REMOVED_AT_ONCE) {
+            self.gave_up.set(true);
             {
                 let mut shard = self.shard.borrow_mut();
                 let mut gone: Vec<SeriesId> =
@@ -207,6 +226,7 @@ impl Keeper {
                 gone.sort_unstable();
                 gone.dedup();
                 let before = shard.index.series_count();
+                shard.head.forget_deleted(&gone);
                 shard.index.remove(&gone);
                 let removed = before - shard.index.series_count();
                 self.probe.add(&self.probe.series_removed, removed as u64);
@@ -216,6 +236,7 @@ impl Keeper {
     }
 
     async fn retain_blocks(&self) {
+        let _turn = self.turn.take().await;
         let due = self.retention.borrow().due(&self.store.all(), self.log_bytes.get());
         let ids: Vec<_> = due.iter().map(|d| d.id).collect();
         if ids.is_empty() {
@@ -229,4 +250,16 @@ impl Keeper {
             tracing::error!(error = %e, "old blocks cannot be removed");
         }
     }
+}
+
+/// The newest block of which so much was deleted that it is worth writing it again: a twentieth of its series where it
+/// covers a long range, as Prometheus does; all of them where it does not.
+fn much_deleted(blocks: &[Rc<Block>], ranges: &[i64]) -> Option<BlockId> {
+    let long = ranges.get(ranges.len() / 2).copied().unwrap_or(i64::MAX);
+    let is_due = |b: &&Rc<Block>| {
+        let (deleted, all) = (b.deleted_counts().0, b.directory.stats.series_count);
+        let is_long = b.header.maxt.saturating_sub(b.header.mint) >= long;
+        deleted > 0 && (deleted >= all || (is_long && deleted * DELETED_PARTS > all + 1))
+    };
+    blocks.iter().rev().find(is_due).map(|b| b.id)
 }

@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::exchange::{ours, run, said};
 use crate::house::{Dir, House, Server, eventually, seconds, try_request};
 
-const SERIES: usize = 25;
-const STEP_MS: i64 = 60_000;
+pub(crate) const SERIES: usize = 25;
+pub(crate) const STEP_MS: i64 = 60_000;
 
 fn push_varint(mut n: u64, out: &mut Vec<u8>) {
     while n >= 0x80 {
@@ -27,7 +27,7 @@ fn push_field(number: u8, bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// A remote write of one sample of each series, in a snappy block of one literal.
-fn body(time: i64) -> Vec<u8> {
+pub(crate) fn body(time: i64) -> Vec<u8> {
     let mut request = Vec::new();
     for i in 0..SERIES {
         let mut series = Vec::new();
@@ -53,7 +53,7 @@ fn body(time: i64) -> Vec<u8> {
     block
 }
 
-fn answers(server: &Server, start: i64, end: i64) -> Vec<Value> {
+pub(crate) fn answers(server: &Server, start: i64, end: i64) -> Vec<Value> {
     let (from, to) = (seconds(start), seconds(end));
     let range = |query: &str, step: &str| {
         let params = [("query", query), ("start", &from), ("end", &to), ("step", step)];
@@ -87,13 +87,13 @@ fn answers(server: &Server, start: i64, end: i64) -> Vec<Value> {
     ]
 }
 
-fn has_blocks(server: &Server) -> bool {
+pub(crate) fn has_blocks(server: &Server) -> bool {
     let page = server.get("/metrics").text();
     let shards = page.lines().find_map(|l| l.strip_prefix("systole_shards_with_blocks "));
     shards == Some("2")
 }
 
-fn block_files(data: &Path) -> Vec<String> {
+pub(crate) fn block_files(data: &Path) -> Vec<String> {
     let mut out = Vec::new();
     for shard in fs::read_dir(data.join("shards")).expect("shards").flatten() {
         let blocks = fs::read_dir(shard.path().join("blocks")).expect("blocks");

@@ -2,6 +2,7 @@
 
 mod api;
 mod blocks;
+mod deletes;
 mod differential;
 mod exchange;
 mod formats;

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use crate::shard::block::part::{Chunk, Kind};
 use crate::shard::head::image::{decode_histogram, encode_histogram};
+use crate::shard::head::side::forget_hint;
 use crate::shard::select::HistogramPoint;
+use crate::shard::tombstones::Spans;
 
 /// Samples of one series, ascending by time. Floats and histograms are apart.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +66,35 @@ impl Samples {
             self.histograms.sort_by_key(|h| h.time);
             self.histograms.dedup_by_key(|h| h.time);
         }
+    }
+
+    /// Takes out what was deleted of the samples behind the first so many floats and histograms.
+    pub fn delete_behind(&mut self, (floats, histograms): (usize, usize), deleted: &Spans) {
+        let mut to = floats;
+        for i in floats..self.times.len() {
+            if !deleted.contains(self.times[i]) {
+                (self.times[to], self.values[to]) = (self.times[i], self.values[i]);
+                if let Some(start) = self.starts.get(i).copied() {
+                    self.starts[to] = start;
+                }
+                to += 1;
+            }
+        }
+        self.times.truncate(to);
+        self.values.truncate(to);
+        self.starts.truncate(to);
+        let mut is_gap = false;
+        let mut left = self.histograms.split_off(histograms);
+        left.retain_mut(|h| {
+            let is_deleted = deleted.contains(h.time);
+            if !is_deleted && is_gap {
+                // Whether there was a reset is known of the one before, which is gone.
+                forget_hint(h);
+            }
+            is_gap = is_deleted;
+            !is_deleted
+        });
+        self.histograms.append(&mut left);
     }
 
     /// Keeps what lies between two times (inclusive). Samples are in order.

@@ -14,6 +14,7 @@ pub mod plan;
 pub mod reader;
 pub mod retention;
 pub mod store;
+pub mod tombstones;
 pub mod writer;
 
 #[cfg(test)]

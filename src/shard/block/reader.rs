@@ -1,5 +1,6 @@
 //! One open block: where its parts lie, and what of them it is asked for.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -12,11 +13,13 @@ use crate::shard::block::layout::{
     BlockId, DIRECTORY, Directory, Header, PART, PartEntry, PieceRef, Stats, decode_end,
 };
 use crate::shard::block::part::Part;
+use crate::shard::block::tombstones::{BlockTombstones, tombstones_name};
 use crate::shard::block::writer::BLOCK_SUFFIX;
 use crate::shard::pieces::{
     BLOCK_BYTES, Next, PIECE_HEADER_BYTES, PieceReader, decode_piece_header, piece_bytes,
 };
 use crate::shard::read_ahead::{Damage, ReadAhead};
+use crate::shard::tombstones::PartTombstones;
 use crate::shard::wal::pending::Owner;
 
 pub struct Block {
@@ -29,6 +32,8 @@ pub struct Block {
     pub directory: Directory,
     pub size: u64,
     pub(in crate::shard::block) file: Rc<dyn File>,
+    /// What was deleted of it; `Err` where that cannot be read.
+    pub(in crate::shard::block) tombstones: RefCell<Result<BlockTombstones, ()>>,
     /// Only series of this shard are read of a block that another number of shards has written.
     only: Option<Owner>,
 }
@@ -95,7 +100,28 @@ impl Block {
         let is_mine = (header.owner.shard, header.owner.shard_count) == (owner.shard, owner.shard_count);
         let only = (!is_mine).then_some(owner);
         let path = path.to_path_buf();
-        Ok(Some(Block { number, id, path, header, directory, size, file, only }))
+        let tombstones = RefCell::new(Ok(BlockTombstones::default()));
+        Ok(Some(Block { number, id, path, header, directory, size, file, tombstones, only }))
+    }
+
+    /// Where what was deleted of it lies.
+    pub fn tombstones_path(&self) -> PathBuf {
+        self.path.with_file_name(tombstones_name(self.id))
+    }
+
+    /// Whether a file of tombstones lies beside it.
+    pub fn has_tombstones(&self) -> bool {
+        self.tombstones.borrow().as_ref().map_or(true, |t| !t.is_empty())
+    }
+
+    /// What was deleted of a part.
+    pub fn deleted_of(&self, part: usize) -> Option<Rc<PartTombstones>> {
+        self.tombstones.borrow().as_ref().ok()?.part(part).cloned()
+    }
+
+    /// Series that have anything deleted, and how many spans of time those are in all.
+    pub fn deleted_counts(&self) -> (u64, u64) {
+        self.tombstones.borrow().as_ref().map_or((0, 0), BlockTombstones::counts)
     }
 
     pub fn overlaps(&self, mint: Timestamp, maxt: Timestamp) -> bool {

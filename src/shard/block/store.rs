@@ -15,6 +15,7 @@ use crate::shard::block::cache::{Cache, Kept, Key};
 use crate::shard::block::layout::{BlockId, DATA, PART, PieceRef};
 use crate::shard::block::part::Part;
 use crate::shard::block::reader::{Block, body_of, id_of_name};
+use crate::shard::block::tombstones::{BlockTombstones, id_of_tombstones};
 use crate::shard::read_ahead::Damage;
 use crate::shard::wal::pending::Owner;
 
@@ -32,6 +33,17 @@ const SLACK_BYTES: usize = 64;
 
 /// Damages that are told in detail; all are counted.
 const DAMAGE_MAX: usize = 100;
+
+/// Why nothing could be deleted of a block.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// Refuse: what is there must not be written over.
+    #[error("{} is damaged: mend it, or move it away", .0.display())]
+    Damaged(PathBuf),
+    /// Report: the disk fails.
+    #[error(transparent)]
+    Disk(#[from] rt::Error),
+}
 
 pub struct Store {
     disk: Rc<dyn Disk>,
@@ -68,15 +80,25 @@ impl Store {
             next_id: Cell::new(1),
             opened: Cell::new(0),
         };
-        for entry in store.disk.list(dir).await? {
-            if entry.name.ends_with(UNPUBLISHED) {
+        let entries = store.disk.list(dir).await?;
+        let blocks: HashSet<BlockId> = entries.iter().filter_map(|e| id_of_name(&e.name)).collect();
+        let tombstones: HashSet<BlockId> = entries.iter().filter_map(|e| id_of_tombstones(&e.name)).collect();
+        for entry in entries {
+            // Before a number is given out again: tombstones of another block would be a new one's.
+            let is_orphan = id_of_tombstones(&entry.name).is_some_and(|id| !blocks.contains(&id));
+            if entry.name.ends_with(UNPUBLISHED) || is_orphan {
                 store.disk.remove(&dir.join(&entry.name)).await?;
                 continue;
             }
             let Some(id) = id_of_name(&entry.name) else { continue };
             store.next_id.set(store.next_id.get().max(id.0 + 1));
             match store.load(&dir.join(&entry.name), id).await {
-                Ok(Some(block)) => store.add(block),
+                Ok(Some(block)) => {
+                    if tombstones.contains(&id) {
+                        store.load_tombstones(&block).await;
+                    }
+                    store.add(block);
+                }
                 Ok(None) => {}
                 Err(e) => {
                     store.note_damage(Damage { path: dir.join(&entry.name), offset: 0, what: e.to_string() })
@@ -95,6 +117,26 @@ impl Store {
         Ok(block?.map(Rc::new))
     }
 
+    async fn load_tombstones(&self, block: &Block) {
+        let path = block.tombstones_path();
+        let bytes = self.disk.read(&path).await.map_err(|e| e.to_string());
+        let read = bytes.and_then(|b| BlockTombstones::decode(&b));
+        *block.tombstones.borrow_mut() = read.map_err(|what| {
+            let what = format!("{what}: what was deleted of this block is shown again");
+            self.note_damage(Damage { path, offset: 0, what });
+        });
+    }
+
+    /// Deletes more of a block, durably.
+    pub async fn add_tombstones(&self, block: &Block, more: &BlockTombstones) -> Result<(), AddError> {
+        let path = block.tombstones_path();
+        let Ok(mut all) = block.tombstones.borrow().clone() else { return Err(AddError::Damaged(path)) };
+        all.merge(more);
+        self.disk.publish(&path, all.encode()).await?;
+        *block.tombstones.borrow_mut() = Ok(all);
+        Ok(())
+    }
+
     pub fn add(&self, block: Rc<Block>) {
         let mut blocks = self.blocks.borrow_mut();
         blocks.push(block);
@@ -104,11 +146,16 @@ impl Store {
     /// Takes blocks out of the shard's sight, then their files away. Who still reads them may go on.
     pub async fn remove(&self, ids: &[BlockId]) -> Result<(), rt::Error> {
         let gone: Vec<Rc<Block>> = self.blocks.borrow_mut().extract_if(.., |b| ids.contains(&b.id)).collect();
-        for block in gone {
+        for block in &gone {
             self.disk.remove(&block.path).await?;
             self.cache.forget(block.number);
         }
-        self.disk.sync_dir(&self.dir).await
+        self.disk.sync_dir(&self.dir).await?;
+        // Not before their blocks are gone for good: what was deleted must not come back with them.
+        for block in gone.iter().filter(|b| b.has_tombstones()) {
+            self.disk.remove(&block.tombstones_path()).await?;
+        }
+        Ok(())
     }
 
     /// Puts a block in the place of those that it was made of, for all who ask from here on; then removes their files.
@@ -121,7 +168,8 @@ impl Store {
 
     /// Whether anything of a block was found damaged.
     pub fn is_damaged(&self, block: &Block) -> bool {
-        self.aside.borrow().iter().any(|(number, _)| *number == block.number)
+        block.tombstones.borrow().is_err()
+            || self.aside.borrow().iter().any(|(number, _)| *number == block.number)
             || self.damage.borrow().iter().any(|d| d.path == block.path)
     }
 

@@ -171,9 +171,10 @@ impl Head {
         self.unmark_scattered(id);
     }
 
-    fn unmark_scattered(&mut self, id: SeriesId) {
+    pub(super) fn unmark_scattered(&mut self, id: SeriesId) {
         if !self.more_places.contains_key(&id)
             && !self.side.contains_key(&id)
+            && self.deleted_of(id).is_none()
             && let Some(word) = self.scattered.get_mut(id.0 as usize / 64)
         {
             *word &= !(1 << (id.0 % 64));

@@ -304,6 +304,13 @@ impl Group {
         }
     }
 
+    /// A time that no row with a sample of a slot is behind, and that no row will have that the slot gets later.
+    pub(in crate::shard) fn reach_of(&self, slot: u32) -> Option<Timestamp> {
+        // The last row takes further slots: this one is in it, or may yet come.
+        let may_come = self.has_open_partial() && self.slot_times.get(slot as usize) != Some(&self.last_time);
+        (self.last_time > Timestamp::MIN).then(|| self.last_time - i64::from(may_come))
+    }
+
     /// Whether the last row is open and takes further slots.
     pub(in crate::shard) fn has_open_partial(&self) -> bool {
         self.open.last_row().is_some_and(|r| r.is_partial)

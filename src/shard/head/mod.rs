@@ -5,6 +5,7 @@
 //! Invariant: rows of a group ascend in time; a slot is bound to its series before a row names it.
 //! Never: writes files, knows labels or who is asking.
 
+mod deleted;
 pub mod edges;
 mod gc;
 pub mod group;
@@ -26,6 +27,7 @@ use crate::shard::commons::Standing;
 use crate::shard::far::make_room;
 use crate::shard::record::{RowEntry, SourceId};
 use crate::shard::select::{Batch, BatchSeries, HistogramPoint, Selection};
+use crate::shard::tombstones::Spans;
 use group::{Columns, GROUP_SLOTS_MAX, Group, SEAL_ROWS};
 use partial::Taken;
 use row::{ABSENT, is_absent, repeats};
@@ -53,7 +55,9 @@ pub struct Head {
     /// Further places of the few series that several sources (or several slots of one) have fed.
     more_places: HashMap<SeriesId, Vec<Place>>,
     pub(in crate::shard) side: HashMap<SeriesId, SideBuffer>,
-    /// A bit for each series that is in `more_places` or in `side`: looking both up cost 40 ns a series of a wide
+    /// What was deleted of the rows of a series.
+    deleted: HashMap<SeriesId, Spans>,
+    /// A bit for each series that is in `more_places`, `side` or `deleted`: looking them up cost 40 ns a series of a wide
     /// query, this costs nothing.
     scattered: Vec<u64>,
     mask: Vec<u64>,
@@ -515,11 +519,13 @@ impl Head {
     /// the first written wins.
     fn read_scattered(&self, id: SeriesId, s: &Selection, columns: &mut Columns, batch: &mut Batch) {
         let mut samples: Vec<(Timestamp, f64, Timestamp)> = Vec::new();
+        let deleted = self.deleted_of(id);
         let first = self.places.get(id.0 as usize).filter(|p| p.group != NOWHERE);
         for p in first.into_iter().chain(self.more_places.get(&id).into_iter().flatten()) {
             self.groups[p.group as usize].read(&[p.slot], s.mint, s.maxt, columns);
+            let is_deleted = |t: Timestamp| deleted.is_some_and(|spans| spans.contains(t));
             let present = columns.times.iter().zip(&columns.values).filter(|(_, v)| !is_absent(**v));
-            samples.extend(present.map(|(t, v)| (*t, *v, 0)));
+            samples.extend(present.filter(|(t, _)| !is_deleted(**t)).map(|(t, v)| (*t, *v, 0)));
         }
         let (times, values, histograms) = (&mut batch.times, &mut batch.values, &mut batch.histograms);
         let histograms_from = histograms.len() as u32;

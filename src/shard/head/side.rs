@@ -143,7 +143,15 @@ impl SideBuffer {
     }
 }
 
-fn forget_hint(point: &mut HistogramPoint) {
+impl SideBuffer {
+    /// Notes that what came before the first histogram after a time is no longer known.
+    pub(super) fn forget_hint_after(&mut self, time: Timestamp) {
+        let at = self.histograms.partition_point(|h| h.time <= time);
+        self.histograms.get_mut(at).into_iter().for_each(forget_hint);
+    }
+}
+
+pub(in crate::shard) fn forget_hint(point: &mut HistogramPoint) {
     if !matches!(point.histogram.counter_reset_hint, CounterResetHint::Gauge | CounterResetHint::Unknown) {
         Arc::make_mut(&mut point.histogram).counter_reset_hint = CounterResetHint::Unknown;
     }

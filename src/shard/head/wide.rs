@@ -5,8 +5,8 @@
 
 use model::{SeriesId, Timestamp};
 
-use crate::shard::head::Head;
 use crate::shard::head::row::repeats;
+use crate::shard::head::{Head, Place};
 use crate::shard::index::matching::Matched;
 use crate::shard::select::Selection;
 
@@ -28,6 +28,9 @@ pub(in crate::shard) struct Wide {
     series_count: usize,
     /// How many are wanted.
     pub(in crate::shard) wanted_count: usize,
+    /// Which series were scattered when the selection was made: they are listed apart. Judged by what is so later, one
+    /// that becomes scattered would be lost, one that ceases to be would come twice.
+    scattered: Vec<u64>,
     next_group: usize,
     pub(in crate::shard) is_exhausted: bool,
 }
@@ -40,6 +43,11 @@ impl Wide {
             None => i < self.series_count,
             Some(bits) => bits.get(i / 64).is_some_and(|w| w >> (i % 64) & 1 == 1),
         }
+    }
+
+    #[inline]
+    fn is_scattered(&self, id: SeriesId) -> bool {
+        self.scattered.get(id.0 as usize / 64).is_some_and(|w| w >> (id.0 % 64) & 1 == 1)
     }
 
     pub(in crate::shard) fn series(&self) -> impl Iterator<Item = SeriesId> + '_ {
@@ -63,7 +71,8 @@ impl Head {
                 (Some(bits), ids.len(), last)
             }
         };
-        let wide = Wide { bits, series_count, wanted_count, next_group: 0, is_exhausted: false };
+        let scattered = self.scattered.clone();
+        let wide = Wide { bits, series_count, wanted_count, scattered, next_group: 0, is_exhausted: false };
         let mut s = self.selection(std::iter::empty(), mint, maxt);
         // What has no group has samples beside the rows, or none at all.
         s.scattered = self.scattered_ids().filter(|id| wide.wants(*id)).collect();
@@ -73,6 +82,14 @@ impl Head {
 
     fn scattered_ids(&self) -> impl Iterator<Item = SeriesId> + '_ {
         crate::shard::head::group::slots_of(&self.scattered).map(|i| SeriesId(i as u32))
+    }
+
+    /// Whether a series is to be read in this place, and in no other.
+    #[inline]
+    fn is_alone_at(&self, wide: &Wide, place: Place, id: SeriesId) -> bool {
+        // What got another place since the selection was made is read in its first one.
+        let is_first = || self.places.get(id.0 as usize) == Some(&place);
+        !wide.is_scattered(id) && (!self.is_scattered(id) || is_first())
     }
 
     /// Goes on to the next groups of a wide selection, when what was placed is read; false where there is none left.
@@ -100,7 +117,7 @@ impl Head {
             for (slot, id) in group.series.iter().enumerate() {
                 if let Some(id) = id
                     && wide.wants(*id)
-                    && !self.is_scattered(*id)
+                    && self.is_alone_at(wide, Place { group: g as u32, slot: slot as u32 }, *id)
                 {
                     placed.push((g as u32, slot as u32, *id));
                 }
@@ -123,12 +140,13 @@ impl Head {
         }
         let (_, values) = group.newest_row(s.mint, s.maxt)?;
         wide.next_group += 1;
-        let (mut count, mut any) = (0, None);
-        for (id, v) in group.series.iter().zip(values) {
+        let (series, mut count, mut any) = (group.series.iter(), 0, None);
+        let group = wide.next_group as u32 - 1;
+        for (slot, (id, v)) in series.zip(values).enumerate() {
             if let Some(id) = id
                 && repeats(*v)
                 && wide.wants(*id)
-                && !self.is_scattered(*id)
+                && self.is_alone_at(wide, Place { group, slot: slot as u32 }, *id)
             {
                 count += 1;
                 any = any.or(Some(*id));
