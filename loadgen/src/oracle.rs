@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::client::escape;
 use crate::error::Error;
 use crate::shape::{mix, sample_lines};
-use crate::stored::Stored;
+use crate::stored::{SECONDS_MAX, Stored};
 use crate::system::System;
 use crate::targets::{Served, Targets};
 
@@ -92,8 +92,10 @@ pub fn check_raw(
     }))
 }
 
+/// Within what is known of the times at which a system itself says that it scraped.
 fn window_us(targets: &Targets) -> i64 {
-    (targets.options.interval.as_micros() as i64 * SCRAPES_CHECKED).max(1_000_000)
+    let scrapes = targets.options.interval.as_micros() as i64 * SCRAPES_CHECKED;
+    scrapes.clamp(1_000_000, (SECONDS_MAX - 60) * 1_000_000)
 }
 
 type Page = HashMap<Vec<u8>, f64>;

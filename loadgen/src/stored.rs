@@ -16,7 +16,7 @@ use crate::system::System;
 use crate::targets::{Served, Targets};
 
 /// Longest look back: what questions and the comparison of raw samples need, with room.
-const SECONDS_MAX: i64 = 900;
+pub const SECONDS_MAX: i64 = 900;
 
 pub struct Stored {
     /// Pages by time, with the times at which the target said it was down.

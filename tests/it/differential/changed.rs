@@ -103,6 +103,13 @@ pub(crate) const CHANGED: &[Changed] = &[
         applies: |c| call(c.tree, "histogram_fraction").is_some() && values_differ_only(c, |t, _| t.is_nan()),
     },
     Changed {
+        name: "timestamp() of a selector with @ forgets its offset, and sees what was fetched with it",
+        applies: |c| {
+            let Some(args) = call(c.tree, "timestamp") else { return false };
+            args[0].selectors().iter().any(|s| s.at.is_some() && !s.offset.is_zero())
+        },
+    },
+    Changed {
         name: "ln and log10 of numbers too small to be normal: the reference's assembler takes them for larger",
         applies: |c| {
             let of_subnormal = |bound: f64| values_differ_only(c, |t, o| t < bound && o < bound);
