@@ -539,17 +539,13 @@ impl Backend for HouseBackend {
 
     fn exemplars(&self, scope: Scope) -> Reply<Vec<(Labels, Exemplar)>> {
         let all = self.on_all(move |core| {
-            let shard = core.keeper.shard();
-            let mut ids: Vec<u32> = scope.selectors.iter().flat_map(|m| shard.index().matching(m)).collect();
-            ids.sort_unstable();
-            ids.dedup();
-            let found = shard.exemplars().select(&ids, scope.start, scope.end);
+            let found = core.keeper.shard().select_exemplars(&scope.selectors, scope.start, scope.end);
             let shown = |x: crate::shard::exemplars::Exemplar| Exemplar {
                 labels: x.labels,
                 time: x.time,
                 value: x.value,
             };
-            found.into_iter().map(|(id, x)| (shard.labels(id), shown(x))).collect::<Vec<_>>()
+            found.into_iter().map(|(labels, x)| (labels, shown(x))).collect::<Vec<_>>()
         });
         Box::pin(async move { Ok(all.await?.into_iter().flatten().collect()) })
     }

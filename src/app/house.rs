@@ -191,8 +191,9 @@ pub fn set_exemplars(mesh: &HouseMesh, config: &Config, flags: &Flags) -> Result
     let wanted = config.storage.exemplars_max.map_or(EXEMPLARS_DEFAULT, |n| n.max(0) as usize);
     let all = if features_of(flags).exemplars { wanted } else { 0 };
     let max = all.div_ceil(mesh.shards().max(1) as usize);
+    let window_ms = i64::try_from(config.storage.out_of_order_window_ms).unwrap_or(i64::MAX);
     let answers = mesh.submit_to_all(TaskClass::Rpc, move |core: Rc<Core>| async move {
-        core.keeper.set_exemplars_max(max);
+        core.keeper.set_exemplars(max, window_ms);
     });
     for answer in answers {
         block_on(answer)?;

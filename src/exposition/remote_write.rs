@@ -280,17 +280,27 @@ pub struct Sample {
 /// Label pairs as they came: any order, any bytes.
 pub type Pairs<'a> = Vec<(&'a [u8], &'a [u8])>;
 
+/// An exemplar of a series.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Exemplar {
+    pub time: i64,
+    pub value: f64,
+    /// 1.0: where its message lies in the series'. 2.0: where the pairs of its symbols lie in
+    /// [`SeriesReader::exemplar_refs`].
+    pub part: Part,
+}
+
 /// One series, read. Reused from series to series.
 #[derive(Default)]
 pub struct SeriesReader {
     pub samples: Vec<Sample>,
     /// Where histograms lie in the series' message.
     pub histograms: Vec<Part>,
-    pub exemplar_count: u32,
+    /// Of 1.0's only where they lie is read: see [`read_exemplar`].
+    pub exemplars: Vec<Exemplar>,
     /// 2.0: pairs of symbols.
     pub label_refs: Vec<u32>,
-    /// 2.0: the labels of each exemplar lie in `exemplar_refs`, ending here.
-    pub exemplar_ends: Vec<u32>,
+    /// 2.0: the same of all exemplars.
     pub exemplar_refs: Vec<u32>,
     /// 2.0: help and unit.
     pub metadata_refs: [u32; 2],
@@ -304,9 +314,8 @@ impl SeriesReader {
     fn clear(&mut self) {
         self.samples.clear();
         self.histograms.clear();
-        self.exemplar_count = 0;
+        self.exemplars.clear();
         self.label_refs.clear();
-        self.exemplar_ends.clear();
         self.exemplar_refs.clear();
         self.metadata_refs = [0; 2];
         self.joined.clear();
@@ -360,8 +369,9 @@ impl SeriesReader {
                 }
                 3 => {
                     expect(wire, BYTES, "Exemplars")?;
-                    cursor.sized()?;
-                    self.exemplar_count += 1;
+                    let length = cursor.sized()?.len();
+                    let part = (cursor.at - length) as u32..cursor.at as u32;
+                    self.exemplars.push(Exemplar { part, ..Exemplar::default() });
                 }
                 4 => {
                     expect(wire, BYTES, "Histograms")?;
@@ -406,15 +416,16 @@ impl SeriesReader {
     }
 
     fn read_exemplar(&mut self, message: &[u8]) -> Result<(), Malformed> {
-        let mut cursor = Cursor::new(message);
+        let (mut cursor, mut exemplar) = (Cursor::new(message), Exemplar::default());
+        let from = self.exemplar_refs.len() as u32;
         while let Some((field, wire)) = cursor.field("Exemplar")? {
             match field {
                 1 => read_refs(&mut cursor, wire, "LabelsRefs", &mut self.exemplar_refs)?,
-                _ => cursor.skip(wire)?,
+                _ => exemplar.read_field(&mut cursor, field, wire)?,
             }
         }
-        self.exemplar_count += 1;
-        self.exemplar_ends.push(self.exemplar_refs.len() as u32);
+        exemplar.part = from..self.exemplar_refs.len() as u32;
+        self.exemplars.push(exemplar);
         Ok(())
     }
 
@@ -488,27 +499,77 @@ fn read_sample(message: &[u8]) -> Result<Sample, Malformed> {
     Ok(sample)
 }
 
+impl Exemplar {
+    /// What both versions number alike.
+    fn read_field(&mut self, cursor: &mut Cursor<'_>, field: u32, wire: u8) -> Result<(), Malformed> {
+        match field {
+            2 => {
+                expect(wire, FIXED64, "Value")?;
+                self.value = cursor.double()?;
+            }
+            3 => {
+                expect(wire, VARINT, "Timestamp")?;
+                self.time = cursor.varint()? as i64;
+            }
+            _ => cursor.skip(wire)?,
+        }
+        Ok(())
+    }
+}
+
+/// Reads a 1.0 exemplar: its time and value, its labels into `pairs`.
+pub fn read_exemplar<'a>(message: &'a [u8], pairs: &mut Pairs<'a>) -> Result<Exemplar, Malformed> {
+    pairs.clear();
+    let (mut cursor, mut exemplar) = (Cursor::new(message), Exemplar::default());
+    while let Some((field, wire)) = cursor.field("Exemplar")? {
+        match field {
+            1 => {
+                expect(wire, BYTES, "Labels")?;
+                pairs.push(read_label(cursor.sized()?)?);
+            }
+            _ => exemplar.read_field(&mut cursor, field, wire)?,
+        }
+    }
+    Ok(exemplar)
+}
+
+/// An exemplar's labels, sorted, each name once; `None` where they are no text. Labels without a value are left out.
+pub fn exemplar_labels(pairs: &mut Pairs<'_>) -> Option<Labels> {
+    pairs.retain(|(_, value)| !value.is_empty());
+    pairs.sort_by(|a, b| a.0.cmp(b.0));
+    pairs.dedup_by(|b, a| a.0 == b.0);
+    let texts: Option<Vec<(&str, &str)>> = pairs
+        .iter()
+        .map(|(name, value)| Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?)))
+        .collect();
+    Some(Labels::from_sorted(texts?))
+}
+
+fn read_label(message: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let mut label = Cursor::new(message);
+    let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
+    while let Some((field, wire)) = label.field("Label")? {
+        match field {
+            1 => {
+                expect(wire, BYTES, "Name")?;
+                name = label.sized()?;
+            }
+            2 => {
+                expect(wire, BYTES, "Value")?;
+                value = label.sized()?;
+            }
+            _ => label.skip(wire)?,
+        }
+    }
+    Ok((name, value))
+}
+
 /// The pairs of 1.0 label fields, as [`SeriesReader::read_v1`] returns them.
 pub fn read_pairs<'a>(labels: &'a [u8], pairs: &mut Pairs<'a>) -> Result<(), Malformed> {
     pairs.clear();
     let mut cursor = Cursor::new(labels);
     while cursor.field("TimeSeries")?.is_some() {
-        let mut label = Cursor::new(cursor.sized()?);
-        let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
-        while let Some((field, wire)) = label.field("Label")? {
-            match field {
-                1 => {
-                    expect(wire, BYTES, "Name")?;
-                    name = label.sized()?;
-                }
-                2 => {
-                    expect(wire, BYTES, "Value")?;
-                    value = label.sized()?;
-                }
-                _ => label.skip(wire)?,
-            }
-        }
-        pairs.push((name, value));
+        pairs.push(read_label(cursor.sized()?)?);
     }
     Ok(())
 }

@@ -202,7 +202,7 @@ mod tests {
         reader.read_v1(message).unwrap();
         let sample = |time, value| Sample { time, start: 0, value };
         assert_eq!(reader.samples, [sample(-5, 1.5), sample(1 << 45, -0.0)]);
-        assert_eq!(reader.exemplar_count, 1);
+        assert_eq!(reader.exemplars.len(), 1);
         read_pairs(reader.labels_v1(message), &mut pairs).unwrap();
         assert_eq!(pairs, [(&b"__name__"[..], &b"m"[..]), (b"a", long.as_bytes())]);
         let message = request.try_next().unwrap().unwrap();

@@ -11,7 +11,7 @@ pub(in crate::push) fn lines(body: &[u8]) -> Vec<String> {
         let mut pairs = Pairs::new();
         read_pairs(reader.labels_v1(message), &mut pairs).unwrap();
         let labels = checked_labels(&mut pairs).map_or_else(|e| e.to_string(), |l| l.to_string());
-        let exemplars = match reader.exemplar_count {
+        let exemplars = match reader.exemplars.len() {
             0 => String::new(),
             n => format!(" +{n}"),
         };

@@ -8,7 +8,7 @@ use model::{Labels, ShardId, Timestamp};
 use crate::remote::Error;
 use crate::shard::commons::Bounds;
 use crate::shard::head::side::Refusal;
-use crate::shard::stream::{Given, GivenHistogram};
+use crate::shard::stream::{Given, GivenExemplar, GivenHistogram};
 
 /// The part of a request that one shard owns.
 #[derive(Debug, Default)]
@@ -17,19 +17,21 @@ pub struct Part {
     pub histograms: Vec<GivenHistogram>,
     /// Bytes of the histograms.
     pub messages: Vec<u8>,
+    pub exemplars: Vec<GivenExemplar>,
     /// Series that the reading shard has not met, with the time of their first sample.
     pub fresh: Vec<(Labels, Timestamp)>,
 }
 
 impl Part {
     pub fn is_empty(&self) -> bool {
-        self.samples.is_empty() && self.histograms.is_empty()
+        self.samples.is_empty() && self.histograms.is_empty() && self.exemplars.is_empty()
     }
 
     pub fn clear(&mut self) {
         self.samples.clear();
         self.histograms.clear();
         self.messages.clear();
+        self.exemplars.clear();
         self.fresh.clear();
     }
 }
@@ -76,6 +78,7 @@ pub struct Told {
     pub first: Option<Refused>,
     pub refused_samples: u64,
     pub refused_histograms: u64,
+    pub refused_exemplars: u64,
     /// Samples that the head did not take without having been judged before.
     pub dropped: u64,
     pub failure: Option<Error>,

@@ -17,6 +17,7 @@ use crate::remote::sorting::Sorter;
 use crate::remote::{Error, Protocol};
 use crate::rt::yield_if_needed;
 use crate::shard::commons::Bounds;
+use crate::shard::exemplars::Verdict;
 use crate::shard::head::side::Refusal;
 use crate::shard::keeper::{self, Keeper};
 use crate::shard::record::SourceId;
@@ -152,13 +153,18 @@ impl Receiver {
             Terms::Whole => Protocol::V1,
             Terms::Part => Protocol::V2,
         };
-        scratch.sorter.begin(self.keeper.commons().bounds(now));
+        self.begin(&mut scratch.sorter, now);
         let result = match self.read_v1(&mut scratch.sorter, body).await {
             Ok(()) => self.write(&mut scratch.sorter, protocol).await,
             Err(e) => Err(e),
         };
         self.put_back(scratch);
         self.answer(protocol, result)
+    }
+
+    fn begin(&self, sorter: &mut Sorter, now: Timestamp) {
+        sorter.begin(self.keeper.commons().bounds(now));
+        sorter.keeps_exemplars = self.keeper.shard().exemplars().max() > 0;
     }
 
     fn answer(&self, protocol: Protocol, result: Result<Answer, Error>) -> Answer {
@@ -221,7 +227,7 @@ impl Receiver {
         now: Timestamp,
     ) -> Result<Answer, Error> {
         let sorter = &mut scratch.sorter;
-        sorter.begin(self.keeper.commons().bounds(now));
+        self.begin(sorter, now);
         let raw = &scratch.raw[..length];
         match protocol {
             Protocol::V1 => self.read_v1(sorter, raw).await?,
@@ -284,7 +290,8 @@ impl Receiver {
             } else {
                 let samples = sorter.sample_count - told.refused_samples;
                 let histograms = sorter.histogram_count - told.refused_histograms;
-                self.note_written(samples, histograms, sorter.exemplar_count);
+                let exemplars = sorter.exemplar_count - told.refused_exemplars;
+                self.note_written(samples, histograms, exemplars);
             }
             self.count_first(&told, &faults);
             // Series that there is no room for; what was sent with them is kept all the same.
@@ -301,7 +308,7 @@ impl Receiver {
         let written = Written {
             samples: sorter.sample_count - told.refused_samples,
             histograms: sorter.histogram_count - told.refused_histograms,
-            exemplars: sorter.exemplar_count,
+            exemplars: sorter.exemplar_count - told.refused_exemplars,
         };
         self.note_written(written.samples, written.histograms, written.exemplars);
         Ok(Answer::of(Protocol::V2, written, in_order(faults)))
@@ -351,6 +358,7 @@ impl Receiver {
         all.first = all.first.into_iter().chain(told.first).min_by_key(|f| f.ordinal);
         all.refused_samples += told.refused_samples;
         all.refused_histograms += told.refused_histograms;
+        all.refused_exemplars += told.refused_exemplars;
         all.dropped += told.dropped;
         told.failure
     }
@@ -383,6 +391,7 @@ impl Receiver {
             add(counted, dropped);
             told.dropped += dropped;
         }
+        self.screen_exemplars(&mut told, order.names_series);
         let result = self.append(&mut told, order.bounds).await;
         told.failure = match result {
             Ok(()) if self.settings.is_durable => self.keeper.durable().await.map_err(error_of).err(),
@@ -453,6 +462,22 @@ impl Receiver {
         refused
     }
 
+    /// Takes out exemplars that will not be kept. Who is told of refusals (2.0) hears of those that are out of order.
+    fn screen_exemplars(&self, told: &mut Told, names_series: bool) {
+        let (stream, shard) = (self.stream.borrow(), self.keeper.shard());
+        let Told { part, faults, refused_exemplars, .. } = told;
+        let fresh = &part.fresh;
+        part.exemplars.retain(|e| {
+            let verdict = stream.judge_exemplar(&shard, e, fresh);
+            *refused_exemplars += u64::from(matches!(verdict, Verdict::OutOfOrder | Verdict::TooLong));
+            if verdict == Verdict::OutOfOrder && names_series && faults.len() < FAULTS_MAX {
+                let series = stream.labels(&shard, e.slot, fresh);
+                faults.push((e.ordinal, format!("out of order exemplar for series {series}")));
+            }
+            verdict == Verdict::Taken
+        });
+    }
+
     async fn append(&self, told: &mut Told, bounds: Bounds) -> Result<(), Error> {
         let mut batches = self.batches.borrow_mut().pop().unwrap_or_default();
         batches.late = bounds.late();
@@ -474,6 +499,10 @@ impl Receiver {
             let part = &told.part;
             self.stream.borrow().encode_histograms(&part.histograms, &part.messages, batches);
             told.dropped += self.append_all(batches).await?;
+        }
+        if !told.part.exemplars.is_empty() {
+            self.stream.borrow().encode_exemplars(&told.part.exemplars, batches);
+            self.append_all(batches).await?;
         }
         Ok(())
     }
@@ -527,6 +556,11 @@ impl Receiver {
         slots.filter(|s| s & FRESH != 0).for_each(|s| is_used[(s & !FRESH) as usize] = true);
         self.refuse_fresh(told, &mut is_used, now);
         let part = &mut told.part;
+        for slot in part.exemplars.iter().map(|e| e.slot).filter(|s| s & FRESH != 0) {
+            // An exemplar makes no series, but finds one that others brought.
+            let at = (slot & !FRESH) as usize;
+            is_used[at] |= self.keeper.shard().index().find(&part.fresh[at].0).is_some();
+        }
         let series = part.fresh.iter().zip(&is_used).map(|(f, used)| used.then_some(f));
         let resolved = self.stream.borrow_mut().resolve(&self.keeper.shard(), series, batches);
         let full = || Error::Broken("the shard has no room for more series".to_owned());
@@ -539,6 +573,7 @@ impl Receiver {
         };
         part.samples.iter_mut().for_each(|g| g.slot = known(g.slot));
         part.histograms.iter_mut().for_each(|h| h.slot = known(h.slot));
+        part.exemplars.iter_mut().for_each(|e| e.slot = known(e.slot));
         told.slots = fresh.slots;
         Ok(())
     }

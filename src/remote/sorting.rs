@@ -2,7 +2,8 @@
 
 use exposition::remote_histogram;
 use exposition::remote_write::{
-    LABEL, Malformed, Pairs, RequestV1, RequestV2, SeriesReader, checked_labels, pairs_text, read_pairs,
+    Exemplar, LABEL, Malformed, Pairs, RequestV1, RequestV2, SeriesReader, checked_labels, exemplar_labels,
+    pairs_text, read_exemplar, read_pairs,
 };
 use hashbrown::HashMap;
 use model::{Labels, ShardId, Timestamp};
@@ -11,7 +12,8 @@ use crate::remote::answer::FAULTS_MAX;
 use crate::remote::known::{Known, LabelHash, Walk, label_hash};
 use crate::remote::order::Part;
 use crate::shard::commons::Bounds;
-use crate::shard::stream::{FRESH, Given, GivenHistogram};
+use crate::shard::exemplars;
+use crate::shard::stream::{FRESH, Given, GivenExemplar, GivenHistogram};
 
 /// Series read before others have their turn: about 50 us.
 pub const SLICE_SERIES: usize = 512;
@@ -43,6 +45,8 @@ pub struct Sorter {
     pub exemplar_count: u64,
     pub invalid_labels: u64,
     pub highest_time: Timestamp,
+    /// Whether exemplars are kept; they are counted in any case.
+    pub keeps_exemplars: bool,
     /// Some sample may not be newer than its series.
     pub is_doubtful: bool,
     /// Of two new series of the request with one hash the second is the first.
@@ -69,6 +73,7 @@ impl Sorter {
             exemplar_count: 0,
             invalid_labels: 0,
             highest_time: Timestamp::MIN,
+            keeps_exemplars: false,
             is_doubtful: false,
             unmet_by_hash: HashMap::new(),
             reader: SeriesReader::default(),
@@ -138,8 +143,17 @@ impl Sorter {
                 None => return Ok(()),
             },
         };
-        self.exemplar_count += u64::from(reader.exemplar_count);
-        self.put(place, reader, message, known)
+        self.put(place, reader, message, known)?;
+        self.exemplar_count += reader.exemplars.len() as u64;
+        if self.keeps_exemplars {
+            let mut pairs = Pairs::new();
+            for found in &reader.exemplars {
+                let part = found.part.start as usize..found.part.end as usize;
+                let exemplar = read_exemplar(&message[part], &mut pairs)?;
+                self.put_exemplar(place, &exemplar, &mut pairs);
+            }
+        }
+        Ok(())
     }
 
     /// Where a 1.0 series goes that was not the expected one; `None` where it is passed over.
@@ -156,7 +170,8 @@ impl Sorter {
         }
         let mut pairs = Pairs::new();
         read_pairs(labels, &mut pairs)?;
-        if reader.samples.is_empty() && reader.histograms.is_empty() {
+        let has_exemplars = self.keeps_exemplars && !reader.exemplars.is_empty();
+        if reader.samples.is_empty() && reader.histograms.is_empty() && !has_exemplars {
             return Ok(None);
         }
         match checked_labels(&mut pairs) {
@@ -253,24 +268,37 @@ impl Sorter {
             return Ok(());
         };
         self.put(place, reader, message, known)?;
-        self.note_exemplars(reader, request, body);
+        self.exemplars_v2(place, reader, request, body);
         Ok(())
     }
 
-    /// Exemplars are read and counted, not kept.
-    fn note_exemplars(&mut self, reader: &SeriesReader, request: &RequestV2, body: &[u8]) {
-        let (mut from, mut pairs) = (0, Pairs::new());
-        for end in &reader.exemplar_ends {
-            let refs = &reader.exemplar_refs[from..*end as usize];
-            from = *end as usize;
+    fn exemplars_v2(&mut self, place: Place, reader: &SeriesReader, request: &RequestV2, body: &[u8]) {
+        let mut pairs = Pairs::new();
+        for exemplar in &reader.exemplars {
+            let refs = &reader.exemplar_refs[exemplar.part.start as usize..exemplar.part.end as usize];
             match request.pairs(body, refs, &mut pairs) {
-                Ok(()) => self.exemplar_count += 1,
+                Ok(()) => {
+                    self.exemplar_count += 1;
+                    self.put_exemplar(place, exemplar, &mut pairs);
+                }
                 Err(why) => {
                     let refs = refs_text(&reader.label_refs);
                     self.fault(format!("parsing exemplar for series {refs}: {why}"));
                 }
             }
         }
+    }
+
+    fn put_exemplar(&mut self, place: Place, exemplar: &Exemplar, pairs: &mut Pairs<'_>) {
+        let labels = if self.keeps_exemplars { exemplar_labels(pairs) } else { None };
+        let Some(labels) = labels.filter(|_| exemplar.time <= self.bounds.latest) else { return };
+        let given = GivenExemplar {
+            slot: place.slot,
+            ordinal: self.ordinal,
+            exemplar: exemplars::Exemplar { labels, time: exemplar.time, value: exemplar.value },
+        };
+        self.ordinal += 1;
+        self.parts[usize::from(place.shard.0)].exemplars.push(given);
     }
 
     /// A hash of the texts that `refs` name, whatever numbers this request gives them. `None`: there is no such text.

@@ -240,6 +240,71 @@ fn a_second_request_is_taken_in_part_and_told_what_was_not() {
     assert_eq!(house.series_count(), 2);
 }
 
+/// Exemplars of all series, `trace@time`.
+fn exemplars_of(house: &House) -> Vec<String> {
+    let any = vec![Matcher::new(model::MatchOp::Regex, "__name__", ".+").expect("a pattern")];
+    let shards = house.keepers.iter().map(|k| k.shard());
+    let mut found: Vec<String> = shards
+        .flat_map(|s| s.select_exemplars(std::slice::from_ref(&any), i64::MIN, i64::MAX))
+        .map(|(labels, x)| format!("{labels} {} {}@{}", x.labels, x.value, x.time - NOW))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Series `m`, its samples and its exemplars.
+fn m_v1(samples: &[(Timestamp, f64)], exemplars: &[(&str, Timestamp, f64)]) -> Vec<u8> {
+    let mut body = exposition::remote_write_build::RequestBuilder::default();
+    body.begin([("__name__", "m")]);
+    samples.iter().for_each(|(t, v)| body.sample(*t, *v));
+    exemplars.iter().for_each(|(trace, t, v)| body.exemplar([("trace", *trace)], *t, *v));
+    body.end();
+    body.into_bytes()
+}
+
+fn m_v2(samples: &[(Timestamp, f64)], exemplars: &[(&str, Timestamp, f64)]) -> Vec<u8> {
+    let (mut series, mut body) = (Vec::new(), Vec::new());
+    sized(&mut series, 1, &[1, 2]);
+    push_samples(&mut series, samples);
+    for (i, (_, t, v)) in exemplars.iter().enumerate() {
+        let mut one = Vec::new();
+        sized(&mut one, 1, &[3, 4 + i as u8]);
+        one.push(0x11);
+        one.extend_from_slice(&v.to_le_bytes());
+        one.push(0x18);
+        varint(&mut one, *t as u64);
+        sized(&mut series, 4, &one);
+    }
+    let symbols = ["", "__name__", "m", "trace"].into_iter().chain(exemplars.iter().map(|e| e.0));
+    symbols.for_each(|s| sized(&mut body, 4, s.as_bytes()));
+    sized(&mut body, 5, &series);
+    body
+}
+
+#[test]
+fn exemplars_are_kept_with_their_series_by_either_protocol() {
+    let house = House::new(2);
+    let first = m_v1(&[(NOW, 1.0)], &[("a", NOW - 3, 5.0), ("b", NOW, 6.0)]);
+    assert_eq!(house.send(0, Protocol::V1, &first).status, 204);
+    assert_eq!(house.send(1, Protocol::V1, &m_v1(&[], &[("c", NOW + 1, 7.0)])).status, 204, "no sample");
+    let future = ("f", NOW + 700_000, 1.0);
+    let late = m_v1(&[(NOW + 5, 1.0)], &[("x", NOW - 9, 1.0), ("c", NOW + 1, 7.0), future]);
+    assert_eq!(house.send(0, Protocol::V1, &late).status, 204, "1.0 is not told of exemplars");
+    let long = "y".repeat(130);
+    let second = [("d", NOW + 2, 8.0), ("x", NOW, 9.0), (long.as_str(), NOW + 3, 9.0), ("d", NOW + 2, 8.0)];
+    let answer = house.send(1, Protocol::V2, &m_v2(&[(NOW + 6, 1.0)], &second));
+    assert_eq!((answer.status, answer.written.map(|w| w.exemplars)), (400, Some(2)));
+    assert_eq!(answer.text, r#"out of order exemplar for series {__name__="m"}"#);
+    let refused = m_v1(&[(NOW - 5, 1.0)], &[("e", NOW + 9, 1.0)]);
+    assert_eq!(house.send(0, Protocol::V1, &refused).status, 400, "nothing of a refused request");
+    let expect = [("a", 5, -3), ("b", 6, 0), ("c", 7, 1), ("d", 8, 2)];
+    let expect: Vec<String> = expect
+        .iter()
+        .map(|(trace, v, at)| format!(r#"{{__name__="m"}} {{trace="{trace}"}} {v}@{at}"#))
+        .collect();
+    assert_eq!(exemplars_of(&house), expect);
+}
+
 #[test]
 fn bodies_that_are_no_requests_are_refused() {
     let house = House::new(1);

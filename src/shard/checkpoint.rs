@@ -33,6 +33,7 @@ const SIDES: u32 = 3;
 const END: u32 = 4;
 const SPARES: u32 = 5;
 const DELETED: u32 = 6;
+const EXEMPLARS: u32 = 7;
 
 /// Copied under one borrow of the shard, about: 50 us at the speed of memory. One group may be larger: 4 096 slots
 /// with three hours of windows are some MB, which is a millisecond.
@@ -110,6 +111,9 @@ struct Imager {
     sides_body: Vec<u8>,
     spares_body: Vec<u8>,
     deleted_body: Vec<u8>,
+    /// Numbers of exemplars left to copy: those that were there at the beginning.
+    exemplars: Option<std::ops::Range<u64>>,
+    exemplars_body: Vec<u8>,
     table_body: Vec<u8>,
 }
 
@@ -125,6 +129,8 @@ impl Imager {
             sides_body: Vec::new(),
             spares_body: Vec::new(),
             deleted_body: Vec::new(),
+            exemplars: None,
+            exemplars_body: Vec::new(),
             table_body: Vec::new(),
         }
     }
@@ -135,7 +141,9 @@ impl Imager {
         self.sides_body.clear();
         self.spares_body.clear();
         self.deleted_body.clear();
+        self.exemplars_body.clear();
         let series_before = self.table.series_count();
+        while !self.is_slice_full(series_before) && self.copy_exemplar(shard) {}
         while !self.is_slice_full(series_before) && self.copy_group(shard) {}
         // In the same turn where the last groups are places without one: a slice of nothing is the end.
         if self.group >= shard.head.groups.len() {
@@ -156,7 +164,13 @@ impl Imager {
     }
 
     fn is_slice_full(&self, series_before: u32) -> bool {
-        let bodies = [&self.groups_body, &self.sides_body, &self.spares_body, &self.deleted_body];
+        let bodies = [
+            &self.groups_body,
+            &self.sides_body,
+            &self.spares_body,
+            &self.deleted_body,
+            &self.exemplars_body,
+        ];
         bodies.iter().map(|b| b.len()).sum::<usize>() >= self.slice_bytes
             || self.table.series_count() - series_before >= SLICE_SERIES
     }
@@ -173,6 +187,22 @@ impl Imager {
         image::encode_group(shard.head.keys[id as usize], group, number, &mut self.groups_body);
         for series in group.series.iter().flatten() {
             self.copy_side(shard, *series, shard.head.side_in(id, *series));
+        }
+        true
+    }
+
+    /// The next exemplar. They come first, for the ring should be copied before newer ones push many of it out; those
+    /// that go meanwhile, newer ones push out when the log is replayed, too. Those of series that the head gave up
+    /// end with this life.
+    fn copy_exemplar(&mut self, shard: &Shard) -> bool {
+        let left = self.exemplars.get_or_insert_with(|| shard.exemplars.numbers());
+        left.start = left.start.max(shard.exemplars.numbers().start);
+        let Some(number) = left.next() else { return false };
+        if let Some((id, exemplar)) = shard.exemplars.at(number)
+            && shard.index.holds(*id)
+        {
+            let number = self.table.number(&shard.index, *id);
+            image::encode_exemplar(number, exemplar, &mut self.exemplars_body);
         }
         true
     }
@@ -203,12 +233,13 @@ impl Imager {
 
     /// The slice's pieces: kinds and bodies, those that hold something.
     fn pieces(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        let all: [(u32, &[u8]); 5] = [
+        let all: [(u32, &[u8]); 6] = [
             (TABLE, &self.table_body),
             (GROUPS, &self.groups_body),
             (SIDES, &self.sides_body),
             (SPARES, &self.spares_body),
             (DELETED, &self.deleted_body),
+            (EXEMPLARS, &self.exemplars_body),
         ];
         all.into_iter().filter(|(_, body)| !body.is_empty())
     }
@@ -450,6 +481,16 @@ fn take(shard: &mut Shard, table: &mut TableReader, kind: u32, body: &[u8]) -> R
                 }
             }
         }
+        EXEMPLARS => {
+            // They lie in the order they came, late ones, too.
+            shard.exemplars.set_window(i64::MAX);
+            while !r.rest().is_empty() {
+                let (number, exemplar) = image::decode_exemplar(&mut r).map_err(|e| e.to_string())?;
+                if let Some(id) = table.series(number) {
+                    shard.exemplars.append(id, exemplar);
+                }
+            }
+        }
         _ => return Err(format!("a piece of unknown kind {kind}")),
     }
     Ok(())
@@ -460,6 +501,7 @@ mod tests {
     use super::*;
     use crate::rt::rng::Rng;
     use crate::shard::appender::{Appender, Slot, Source};
+    use crate::shard::exemplars::Exemplar;
     use crate::shard::record::{self, SourceId};
     use crate::shard::select::Batch;
     use model::{Labels, Matcher};
@@ -503,6 +545,12 @@ mod tests {
             if self.pushed > 0 && self.rng.chance(0.3) {
                 let slot = self.rng.below(u64::from(self.pushed)) as u32;
                 record::push_float(&mut batch, slot, time + 3, 0, 1.0);
+            }
+            if self.pushed > 0 && self.rng.chance(0.1) {
+                let slot = self.rng.below(u64::from(self.pushed.min(5))) as u32;
+                let trace = Labels::from_pairs([("trace", self.rng.below(100).to_string())]);
+                let value = self.rng.below(3) as f64;
+                record::push_exemplar(&mut batch, slot, time + self.rng.below(9) as i64, value, &trace);
             }
             deliver(&batch);
         }
@@ -563,11 +611,23 @@ mod tests {
         out
     }
 
+    fn exemplars(shard: &Shard) -> Vec<(String, Exemplar)> {
+        let found = shard.select_exemplars(&[vec![Matcher::equal("__name__", "m")]], i64::MIN, i64::MAX);
+        let mut found: Vec<_> = found.into_iter().map(|(l, x)| (l.to_string(), x)).collect();
+        // Of one time and value any order.
+        found.sort_by_key(|(l, x)| (l.clone(), x.time, x.labels.to_string(), x.value.to_bits()));
+        found
+    }
+
     #[test]
     fn an_image_taken_while_samples_come_and_the_log_behind_it_are_the_head() {
         for seed in 0..60 {
             let mut world = World::new(seed);
             let mut shard = Shard::default();
+            // Now and then more come than are kept, or late ones.
+            let (held, window_ms) = (if seed % 2 == 0 { 10_000 } else { 15 }, i64::from(seed % 3 == 1) * 15);
+            shard.exemplars.set_max(held);
+            shard.exemplars.set_window(window_ms);
             for _ in 0..seed * 20 {
                 world.step(|b| apply(&mut shard, b));
             }
@@ -582,13 +642,16 @@ mod tests {
                 }
             }
             let (mut again, mut table) = (Shard::default(), TableReader::default());
+            again.exemplars.set_max(held);
             for (kind, body) in &pieces {
                 take(&mut again, &mut table, *kind, body).expect("a whole piece");
             }
+            again.exemplars.set_window(window_ms);
             for batch in &log {
                 again.apply(batch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
             }
             assert_eq!(samples(&again), samples(&shard), "seed {seed}");
+            assert_eq!(exemplars(&again), exemplars(&shard), "seed {seed}");
             for _ in 0..300 {
                 world.step(|b| {
                     assert_eq!(again.apply(b).ok(), shard.apply(b).ok(), "seed {seed}");
@@ -610,7 +673,11 @@ mod tests {
             if !imager.table_body.is_empty() {
                 table.read(&imager.table_body, &mut index_shard.index).expect("a whole table");
             }
-            let bodies = [(GROUPS, &imager.groups_body), (SIDES, &imager.sides_body)];
+            let bodies = [
+                (GROUPS, &imager.groups_body),
+                (SIDES, &imager.sides_body),
+                (EXEMPLARS, &imager.exemplars_body),
+            ];
             for (kind, body) in bodies.iter().flat_map(|b| std::iter::repeat_n(*b, 200)) {
                 let mut bad = body.clone();
                 if bad.is_empty() {

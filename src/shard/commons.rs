@@ -60,6 +60,10 @@ impl Commons {
         self.window_ms.store(i64::try_from(window_ms).unwrap_or(i64::MAX), Relaxed);
     }
 
+    pub fn window_ms(&self) -> i64 {
+        self.window_ms.load(Relaxed)
+    }
+
     /// What is taken of a request or a page that begins at `now`.
     pub fn bounds(&self, now: Timestamp) -> Bounds {
         Bounds::new(self.newest.load(Relaxed), self.window_ms.load(Relaxed), now)

@@ -136,17 +136,20 @@ pub(in crate::shard) struct Recovery {
     left: Vec<Vec<u8>>,
 }
 
-/// Reads the newest checkpoint at `place`, the log behind it, and the tail. Blocks have what is before `blocks_end`. Writes nothing.
+/// Reads the newest checkpoint at `place`, the log behind it, and the tail. Blocks have what is before `blocks_end`.
+/// Exemplars may come `window_ms` late. Writes nothing.
 pub(in crate::shard) async fn recover(
     disk: &Rc<dyn Disk>,
     place: &Place,
     tail: &[u8],
     blocks_end: Option<Timestamp>,
+    window_ms: i64,
     recovered: &mut Recovered,
 ) -> Result<Recovery, rt::Error> {
     let wal_dir = place.wal_dir();
     let restored = checkpoint::restore(disk, &wal_dir, place.owner, &mut recovered.damage).await?;
     let mut shard = restored.shard;
+    shard.exemplars.set_window(window_ms);
     if let Some(end) = blocks_end {
         // Before the log: what it has from before is judged as it would be now.
         shard.head.end_cut(end);
@@ -254,7 +257,8 @@ impl Keeper {
         let store = Store::open(disk.clone(), &place.blocks_dir(), place.owner, BLOCK_CACHE_BYTES).await?;
         let mut recovered = Recovered::default();
         let Recovery { mut shard, start, number, left } =
-            recover(&disk, place, &tail.to_vec(), store.own_end(), &mut recovered).await?;
+            recover(&disk, place, &tail.to_vec(), store.own_end(), commons.window_ms(), &mut recovered)
+                .await?;
         // What only the tail holds becomes the log's next frames before the tail is used again.
         let mut log = Log::new(disk.clone(), &wal_dir, place.owner, start.first_segment);
         let sequence = write_left(&mut log, start.next_sequence, &left).await?;
@@ -322,9 +326,11 @@ impl Keeper {
         self.shard.borrow()
     }
 
-    /// How many exemplars are kept from here on.
-    pub fn set_exemplars_max(&self, max: usize) {
-        self.shard.borrow_mut().exemplars_mut().set_max(max);
+    /// How many exemplars are kept from here on, and how late they may come.
+    pub fn set_exemplars(&self, max: usize, window_ms: i64) {
+        let mut shard = self.shard.borrow_mut();
+        shard.exemplars.set_max(max);
+        shard.exemplars.set_window(window_ms);
     }
 
     pub fn state(&self) -> LogState {

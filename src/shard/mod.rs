@@ -305,6 +305,28 @@ impl Shard {
         &self.exemplars
     }
 
+    /// Exemplars of the series that one of the selectors accepts, between two times, inclusive. Series that the head
+    /// gave up are looked at, too.
+    pub fn select_exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Vec<(Labels, Exemplar)> {
+        let matching = selectors.iter().flat_map(|m| self.index.matching(m));
+        let mut ids: Vec<SeriesId> = matching.map(SeriesId).collect();
+        let is_wanted = |labels: &Labels| {
+            selectors.iter().any(|m| m.iter().all(|m| m.matches(labels.value_or_empty(&m.name))))
+        };
+        let gone = self.exemplars.series().filter(|id| !self.index.holds(*id));
+        ids.extend(gone.filter(|id| is_wanted(&self.labels(*id))));
+        // A series that went and came again has two numbers, ascending as its times do.
+        ids.sort_unstable();
+        ids.dedup();
+        let found = self.exemplars.select(&ids, start, end);
+        found.into_iter().map(|(id, x)| (self.labels(id), x)).collect()
+    }
+
     pub fn exemplars_mut(&mut self) -> &mut Exemplars {
         &mut self.exemplars
     }

@@ -110,7 +110,7 @@ async fn load(disk: &Rc<dyn Disk>, place: &Place) -> Result<Shard, Error> {
         false => None,
     };
     let blocks_end = store.and_then(|s| s.own_end());
-    let recovery = recover(disk, place, &tail, blocks_end, &mut recovered).await?;
+    let recovery = recover(disk, place, &tail, blocks_end, 0, &mut recovered).await?;
     for damage in &recovered.damage {
         tracing::error!(%damage, "the shard is damaged: what is not whole was left out");
     }
@@ -149,7 +149,8 @@ struct Dealer {
 
 impl Dealer {
     fn new(new_count: u16, life: u64) -> Self {
-        let shards = (0..new_count).map(|_| Shard::default()).collect();
+        let mut shards: Vec<Shard> = (0..new_count).map(|_| Shard::default()).collect();
+        shards.iter_mut().for_each(|s| s.exemplars.set_window(i64::MAX));
         let (blocks, known) = (Vec::new(), HashMap::new());
         Dealer { shards, life, source_count: 0, blocks, known, blocks_end: Some(Timestamp::MAX) }
     }
@@ -197,6 +198,13 @@ impl Dealer {
         for id in old.head.deleted_series() {
             if let ((shard, Some(new)), Some(spans)) = (self.series(old, id), old.head.deleted_of(id)) {
                 self.shards[shard].head.restore_deleted(new, spans.clone());
+            }
+        }
+        for (id, exemplar) in old.exemplars.numbers().filter_map(|n| old.exemplars.at(n)) {
+            if old.index.holds(*id)
+                && let (shard, Some(id)) = self.series(old, *id)
+            {
+                self.shards[shard].exemplars.append(id, exemplar.clone());
             }
         }
     }

@@ -13,6 +13,7 @@ use model::{Labels, SeriesId, Timestamp};
 
 use crate::shard::Shard;
 use crate::shard::commons::{Bounds, Standing};
+use crate::shard::exemplars::{Exemplar, Verdict};
 use crate::shard::head::group::GROUP_SLOTS_MAX;
 use crate::shard::head::partial::{Newest, storable};
 use crate::shard::head::side::Refusal;
@@ -35,6 +36,14 @@ pub struct GivenHistogram {
     pub ordinal: u32,
     pub time: Timestamp,
     pub message: std::ops::Range<u32>,
+}
+
+/// An exemplar on its way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GivenExemplar {
+    pub slot: u32,
+    pub ordinal: u32,
+    pub exemplar: Exemplar,
 }
 
 /// Marks a slot that is not known yet. Slots stay below: see [`Stream::slot_of`].
@@ -303,6 +312,16 @@ impl Stream {
         }
     }
 
+    /// What would become of an exemplar, against what the shard holds now.
+    pub fn judge_exemplar(
+        &self,
+        shard: &Shard,
+        given: &GivenExemplar,
+        fresh: &[(Labels, Timestamp)],
+    ) -> Verdict {
+        shard.exemplars().judge(self.series_of(shard, given.slot, fresh), &given.exemplar)
+    }
+
     fn series_of(&self, shard: &Shard, slot: u32, fresh: &[(Labels, Timestamp)]) -> Option<SeriesId> {
         if slot & FRESH == 0 {
             return shard.head().series_at(self.source, slot).ok();
@@ -373,6 +392,17 @@ impl Stream {
             batches.open(self.source);
             let message = &messages[h.message.start as usize..h.message.end as usize];
             record::push_histogram(&mut batches.bytes, h.slot, h.time, 0, message);
+        }
+        batches.close();
+    }
+
+    /// Writes exemplars; those of series that were not taken have no slot and are left out.
+    pub fn encode_exemplars(&self, exemplars: &[GivenExemplar], batches: &mut Batches) {
+        batches.clear();
+        for GivenExemplar { slot, exemplar, .. } in exemplars.iter().filter(|e| e.slot != NOWHERE) {
+            batches.open(self.source);
+            let Exemplar { labels, time, value } = exemplar;
+            record::push_exemplar(&mut batches.bytes, *slot, *time, *value, labels);
         }
         batches.close();
     }

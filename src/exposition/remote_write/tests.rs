@@ -153,7 +153,7 @@ fn a_second_request_reads_symbols_exemplars_and_metadata() {
     let mut pairs = Pairs::new();
     request.pairs(&body, &reader.label_refs, &mut pairs).unwrap();
     assert_eq!(pairs_text(&pairs), r#"{__name__="up", job="a"}"#);
-    assert_eq!((reader.exemplar_refs.as_slice(), reader.exemplar_count), (&[6, 4][..], 1));
+    assert_eq!((reader.exemplar_refs.as_slice(), reader.exemplars.len()), (&[6, 4][..], 1));
     assert_eq!(reader.metadata_refs, [5, 0]);
     let outside = request.pairs(&body, &[1, 9], &mut pairs).unwrap_err();
     assert_eq!(outside, "labelRefs 1 (name) = 9 (value) outside of symbols table (size 7)");

@@ -6,6 +6,7 @@
 //! window | first time i64 | last time i64 | rows u16 | slots u16 | is wide u8 | offsets at u32 | length u32 | bytes |
 //! side   | series u32 | floats u32 | has starts u8 | { time i64 } | { value u64 } | { start i64 }
 //!        | histograms u32 | { time i64 | start i64 | histogram } |
+//! exemplar | series u32 | time i64 | value u64 | length u32 | packed labels |
 //! ```
 //!
 //! A series is its number in the file's tables, `u32::MAX` for none.
@@ -15,8 +16,9 @@ use std::sync::Arc;
 use codec::Error as Malformed;
 use codec::varint::{self, Reader};
 use model::histogram::{CounterResetHint, FloatHistogram, Span};
-use model::{SeriesId, Timestamp};
+use model::{Labels, SeriesId, Timestamp};
 
+use crate::shard::exemplars::Exemplar;
 use crate::shard::head::group::{GROUP_SLOTS_MAX, Group, SEALED_ROWS_MAX};
 use crate::shard::head::row::RowLog;
 use crate::shard::head::side::SideBuffer;
@@ -176,6 +178,20 @@ pub(in crate::shard) fn decode_side(r: &mut Reader<'_>) -> Result<(u32, SideBuff
         histograms.push(HistogramPoint { time, start, histogram: Arc::new(decode_histogram(r)?) });
     }
     Ok((series, SideBuffer { times, values, starts, histograms }))
+}
+
+pub(in crate::shard) fn encode_exemplar(series: u32, exemplar: &Exemplar, out: &mut Vec<u8>) {
+    put_u32(series as usize, out);
+    put_u64s([exemplar.time as u64, exemplar.value.to_bits()].into_iter(), out);
+    put_u32(exemplar.labels.bytes().len(), out);
+    out.extend_from_slice(exemplar.labels.bytes());
+}
+
+pub(in crate::shard) fn decode_exemplar(r: &mut Reader<'_>) -> Result<(u32, Exemplar), Malformed> {
+    let (series, time, value) = (u32_of(r)?, i64_of(r)?, f64::from_bits(r.u64_le()?));
+    let length = u32_of(r)? as usize;
+    let labels = Labels::from_bytes(r.take(length)?).ok_or(Malformed::Corrupt("labels"))?;
+    Ok((series, Exemplar { labels, time, value }))
 }
 
 pub(in crate::shard) fn encode_histogram(h: &FloatHistogram, out: &mut Vec<u8>) {

@@ -48,6 +48,11 @@ impl Index {
         self.removed.get(id as usize / 64).is_some_and(|w| w >> (id % 64) & 1 == 1)
     }
 
+    /// Whether a series was not taken out.
+    pub fn holds(&self, id: SeriesId) -> bool {
+        !self.is_removed(id.0)
+    }
+
     /// Ids of all series, ascending.
     pub fn ids(&self) -> impl Iterator<Item = u32> + '_ {
         (0..self.id_count() as u32).filter(|id| !self.is_removed(*id))
