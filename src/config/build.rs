@@ -133,6 +133,7 @@ pub(super) fn scrape(block: &Block) -> Result<ScrapeConfig, Problem> {
             min_bucket_factor: block.float("native_histogram_min_bucket_factor"),
         },
         extra_scrape_metrics: block.is_true("extra_scrape_metrics"),
+        keeps_partial: block.is_true("scrape_partial"),
         name_scheme,
         name_escaping: NameEscaping::parse(block.text("metric_name_escaping_scheme"))
             .unwrap_or(NameEscaping::AllowUtf8),

@@ -28,6 +28,8 @@ pub struct ScrapeConfig {
     pub limits: ScrapeLimits,
     pub native_histograms: NativeHistograms,
     pub extra_scrape_metrics: bool,
+    /// What of a page was read before the deadline is kept.
+    pub keeps_partial: bool,
     pub name_scheme: NameScheme,
     pub name_escaping: NameEscaping,
     pub failure_log_file: Option<PathBuf>,

@@ -15,6 +15,7 @@ use crate::rt;
 use crate::rt::net::{self, Address, Stream};
 use crate::rt::offload::{Blocking, offload};
 use crate::scrape::content::{self, Form};
+use crate::scrape::partial;
 use crate::scrape::{Error, Settings, Target};
 
 /// As Go's client.
@@ -140,6 +141,17 @@ pub struct Fetched {
 pub struct Client {
     connection: Option<(String, Stream)>,
     pub phase: Cell<Phase>,
+    coming: Coming,
+}
+
+/// A body while it comes: what there is of it when the deadline passes.
+#[derive(Default)]
+struct Coming {
+    page: Vec<u8>,
+    /// Of the page's bytes.
+    filled: usize,
+    content_type: String,
+    is_gzip: bool,
 }
 
 /// Why an exchange failed, and whether a fresh connection is worth a try.
@@ -161,6 +173,26 @@ impl Client {
             Phase::Head => Error::Fetch(format!("Get \"{}\": context deadline exceeded", target.url)),
             Phase::Body => Error::Fetch("context deadline exceeded".to_owned()),
         }
+    }
+
+    /// What came of a page before the deadline passed, as far as the job keeps it: whole families.
+    pub fn take_partial(&mut self, buffers: &Buffers, config: &ScrapeConfig) -> Option<Fetched> {
+        let Coming { mut page, filled, content_type, is_gzip } = std::mem::take(&mut self.coming);
+        page.truncate(filled);
+        // A packed page was not asked for.
+        let form = match config.keeps_partial && self.phase.get() == Phase::Body && !is_gzip {
+            true => content::form(&content_type, config.fallback_protocol).ok(),
+            false => None,
+        };
+        match form {
+            Some(form) => partial::keep_whole(form, &mut page),
+            None => page.clear(),
+        }
+        if page.is_empty() {
+            buffers.give(page);
+            return None;
+        }
+        Some(Fetched { page, form })
     }
 
     /// The target's page. Dropping the future closes the connection.
@@ -248,7 +280,12 @@ impl Client {
             return Ok((head, Vec::new()));
         }
         let limit = body_limit(config, &head);
-        let body = read_body(buffers, &mut stream, head.body, limit, &lead[head_bytes..filled]).await?;
+        buffers.give(std::mem::take(&mut self.coming.page));
+        self.coming =
+            Coming { content_type: head.content_type.clone(), is_gzip: head.is_gzip, ..Coming::default() };
+        let lead = &lead[head_bytes..filled];
+        read_body(buffers, &mut stream, head.body, limit, lead, &mut self.coming).await?;
+        let body = std::mem::take(&mut self.coming.page);
         if head.is_reusable {
             self.connection = Some((address.to_owned(), stream));
         }
@@ -276,23 +313,25 @@ async fn read_body(
     kind: Body,
     limit: usize,
     lead: &[u8],
-) -> Result<Vec<u8>, Error> {
+    coming: &mut Coming,
+) -> Result<(), Error> {
     let mut reader = BodyReader::new(kind, limit).map_err(body_failed)?;
     if let Body::Length(n) = kind {
-        return read_known(buffers, stream, reader, n as usize, lead).await;
+        return read_known(buffers, stream, reader, n as usize, lead, coming).await;
     }
-    let mut body = buffers.take(CHUNK_READ);
-    body.clear();
-    reader.take(lead, &mut body).map_err(body_failed)?;
+    coming.page = buffers.take(CHUNK_READ);
+    coming.page.clear();
+    reader.take(lead, &mut coming.page).map_err(body_failed)?;
     let mut chunk = vec![0; CHUNK_READ];
     while reader.due() != Due::Nothing {
+        coming.filled = coming.page.len();
         let count = stream.read(&mut chunk).await.map_err(|e| Error::Fetch(go_text(&e)))?;
         if count == 0 {
             reader.close().map_err(body_failed)?;
         }
-        reader.take(&chunk[..count], &mut body).map_err(body_failed)?;
+        reader.take(&chunk[..count], &mut coming.page).map_err(body_failed)?;
     }
-    Ok(body)
+    Ok(())
 }
 
 /// A body of known length goes straight into the page's buffer, and not a byte more is asked for.
@@ -302,22 +341,23 @@ async fn read_known(
     mut reader: BodyReader,
     length: usize,
     lead: &[u8],
-) -> Result<Vec<u8>, Error> {
-    let mut body = buffers.take(length);
-    body.resize(length, 0);
-    let mut filled = lead.len().min(length);
-    body[..filled].copy_from_slice(&lead[..filled]);
-    reader.note_read(filled);
+    coming: &mut Coming,
+) -> Result<(), Error> {
+    coming.page = buffers.take(length);
+    coming.page.resize(length, 0);
+    coming.filled = lead.len().min(length);
+    coming.page[..coming.filled].copy_from_slice(&lead[..coming.filled]);
+    reader.note_read(coming.filled);
     while let Due::Exactly(left) = reader.due() {
-        let count =
-            stream.read(&mut body[filled..filled + left]).await.map_err(|e| Error::Fetch(go_text(&e)))?;
+        let gap = &mut coming.page[coming.filled..coming.filled + left];
+        let count = stream.read(gap).await.map_err(|e| Error::Fetch(go_text(&e)))?;
         if count == 0 {
             reader.close().map_err(body_failed)?;
         }
-        filled += count;
+        coming.filled += count;
         reader.note_read(count);
     }
-    Ok(body)
+    Ok(())
 }
 
 fn body_failed(e: http::Error) -> Error {
@@ -433,7 +473,9 @@ async fn headers(
     target: &Target,
     settings: &Settings,
 ) -> Result<Vec<(String, String)>, Error> {
-    let encoding = if config.enable_compression { "gzip" } else { "identity" };
+    // Of a packed page that was cut off nothing can be kept.
+    let is_packed = config.enable_compression && !config.keeps_partial;
+    let encoding = if is_packed { "gzip" } else { "identity" };
     let timeout = format_f(Duration::from_millis(target.timeout_ms.unsigned_abs()).as_secs_f64());
     let mut headers: Vec<(String, String)> = [
         ("User-Agent", settings.user_agent.clone()),

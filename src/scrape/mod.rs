@@ -3,7 +3,7 @@
 //! In: jobs (a configuration and the targets that discovery found), the pulse. Out: batches for the shards, and what
 //! there is to say about each target.
 //! Owns: its targets' connections, held pages and slots. Runs on: shards; only `job` and `target` on any thread.
-//! Invariant: a page is stored whole or not at all; what a target showed last is marked stale when it stops.
+//! Invariant: a page is stored whole or not at all (families are, where a job keeps what came before its deadline); what a target showed last is marked stale when it stops.
 //! Never: discovers targets, knows where batches go, reads a clock but the pulse's.
 
 pub mod job; // a configuration and its targets, ready to be dealt to the shards
@@ -13,6 +13,7 @@ pub mod content; // what to ask for, and what came
 pub mod histograms; // native histograms within the job's limits
 pub mod intake; // pages to rows: the held page, slots, staleness, limits
 pub mod labels; // a sample's labels beside its target's
+pub mod partial; // what of a page that was cut off is kept
 pub mod reading; // how what came is read
 pub mod report; // up and its siblings
 pub mod schedule; // when to scrape, and with which timestamp

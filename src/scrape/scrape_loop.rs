@@ -168,6 +168,7 @@ impl Loop {
         let (started, started_ns) = (clock.now(), clock.wall_ns());
         let (config, target) = (self.config.borrow().clone(), self.target.borrow().clone());
         let limit_error = self.limit_error.borrow().clone();
+        let mut partial = None;
         let fetched = match limit_error {
             Some(text) => Err(Error::TargetLimit(text)),
             None => {
@@ -175,7 +176,10 @@ impl Loop {
                 let fetch = client.fetch(&shared.buffers, &config, &target, &shared.settings);
                 match shared.pulse.within(deadline, fetch).await {
                     Ok(result) => result,
-                    Err(_) => Err(client.timed_out(&target)),
+                    Err(_) => {
+                        partial = client.take_partial(&shared.buffers, &config);
+                        Err(client.timed_out(&target))
+                    }
                 }
             }
         };
@@ -189,7 +193,7 @@ impl Loop {
             )
             .await;
         }
-        let outcome = match self.read(shared, fetched, at) {
+        let outcome = match self.read(shared, fetched, partial, at) {
             Some(outcome) => outcome,
             None => return self.note_clock_went_back(shared, started_ns),
         };
@@ -197,23 +201,33 @@ impl Loop {
         self.report(shared, &config, &target, at, started_ns, duration_seconds, outcome);
     }
 
-    /// Takes the page into the row; `None` where there can be no row.
-    fn read(&self, shared: &Shared, fetched: Result<Fetched, Error>, at: Timestamp) -> Option<Outcome> {
+    /// Takes the page into the row, or what is kept of it; `None` where there can be no row.
+    fn read(
+        &self,
+        shared: &Shared,
+        fetched: Result<Fetched, Error>,
+        partial: Option<Fetched>,
+        at: Timestamp,
+    ) -> Option<Outcome> {
         let mut intake = self.intake.borrow_mut();
-        let form = fetched.as_ref().ok().and_then(|f| f.form);
+        let form = fetched.as_ref().ok().or(partial.as_ref()).and_then(|f| f.form);
         if !intake.begin(&*shared.sink, at, form) {
             return None;
         }
         let scratch = &mut *shared.scratch.borrow_mut();
         let mut counts = Counts::default();
         let mut body_bytes = 0.0;
-        let result = fetched.and_then(|Fetched { mut page, .. }| {
-            body_bytes = page.len() as f64;
+        let mut accept = |Fetched { mut page, .. }: Fetched| {
             let read = intake.accept(scratch, &mut page, at, &mut counts);
             shared.buffers.give(page);
             read
+        };
+        let is_kept = partial.is_some_and(|p| accept(p).is_ok());
+        let result = fetched.and_then(|fetched| {
+            body_bytes = fetched.page.len() as f64;
+            accept(fetched)
         });
-        if result.is_err() {
+        if result.is_err() && !is_kept {
             intake.mark_stale(scratch, at);
         }
         if result == Err(Error::BodyLimit) {

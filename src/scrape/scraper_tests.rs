@@ -199,6 +199,34 @@ fn fast() -> ScrapeConfig {
 }
 
 #[test]
+fn a_job_may_keep_what_came_before_the_deadline() {
+    let partial = ScrapeConfig { keeps_partial: true, ..fast() };
+    for (head, is_known) in [("Content-Length: 1000", true), ("Transfer-Encoding: chunked", false)] {
+        let (world, server) = (World::new(), Server::start());
+        server.set_page("# TYPE a counter\na 1\n# TYPE b counter\nb 1\n# TYPE c counter\nc 1\n");
+        world.apply(partial.clone(), &[&server.address]);
+        world.wait_for("whole pages", |w| w.values("c") == ["1"] && w.values("up") == ["1"]);
+        assert!(server.last_request.lock().unwrap().contains("Accept-Encoding: identity\r\n"));
+        let cut = "# TYPE a counter\na 2\n# TYPE b counter\nb 2";
+        let body = if is_known { cut.to_owned() } else { format!("{:x}\r\n{cut}\r\n", cut.len()) };
+        server.set(format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{head}\r\n\r\n{body}"));
+        world.wait_for_error("context deadline exceeded");
+        world.wait_for("what came", |w| w.values("a") == ["1", "2"]);
+        assert_eq!(
+            (world.values("b"), world.values("c")),
+            (["1", "stale"].map(str::to_owned).to_vec(), ["1", "stale"].map(str::to_owned).to_vec())
+        );
+        assert_eq!(world.values("up"), ["1", "0"]);
+        server.set(format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{head}\r\n\r\n"));
+        world.wait_for("nothing came", |w| w.values("a") == ["1", "2", "stale"]);
+        server.set_page("a 3\nb 3\n");
+        world.wait_for("a whole page", |w| w.values("b") == ["1", "stale", "3"]);
+        assert_eq!(world.values("a"), ["1", "2", "stale", "3"]);
+        world.stop();
+    }
+}
+
+#[test]
 fn a_target_is_scraped_over_one_connection_until_it_is_gone() {
     let (world, server) = (World::new(), Server::start());
     server.set_page("# HELP a An a.\n# TYPE a counter\na 1\n");

@@ -249,6 +249,7 @@ pub(crate) mod tests {
             limits: Default::default(),
             native_histograms: NativeHistograms::default(),
             extra_scrape_metrics: false,
+            keeps_partial: false,
             name_scheme: NameScheme::Utf8,
             name_escaping: NameEscaping::AllowUtf8,
             failure_log_file: None,

@@ -46,6 +46,8 @@ static SCRAPE_OWN: &[Field] = &[
     key("metric_name_validation_scheme", Kind::Text),
     key("metric_name_escaping_scheme", Kind::Text),
     key("extra_scrape_metrics", Kind::Flag),
+    // Not Prometheus's.
+    key("scrape_partial", Kind::Bool),
 ];
 
 static SCRAPE_RELABEL: &[Field] = &[
