@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -244,6 +244,9 @@ pub trait Backend: Send + Sync + 'static {
     fn with_gateway(&self, change: GatewayChange<'_>) -> Result<Vec<u8>, push::Error>;
     /// How OTLP is translated, by the configuration that holds now.
     fn otlp_settings(&self) -> Arc<otlp::Settings>;
+
+    /// Totals of streams that tell only what came since their last point.
+    fn otlp_totals(&self) -> Arc<Mutex<otlp::Totals>>;
     /// Counts what was odd about requests of OTLP.
     fn note_otlp(&self, warnings: &otlp::Warnings);
     /// The page for `/metrics`, text format 0.0.4.

@@ -160,16 +160,17 @@ pub(in crate::api) async fn export_body(
     connection: u64,
 ) -> Result<otlp::Warnings, Answer> {
     let failed = |status: u16, text: String| Answer { status, text, written: None, retry_after: None };
-    let settings = front.backend.otlp_settings();
+    let (settings, totals) = (front.backend.otlp_settings(), front.backend.otlp_totals());
+    let now = front.backend.now_ms();
     // A large request takes longer to translate than others should wait for their turn.
     let translated = tokio::task::spawn_blocking(move || {
         let plain = unpack(packing, &body)?;
         if !is_json {
-            return otlp::translate(&settings, &plain);
+            return otlp::translate(&settings, &plain, &totals, now);
         }
         let message = exposition::otlp::json::to_protobuf(&mut plain.into_owned())
             .map_err(|e| push::Error::Bad(e.to_string()))?;
-        otlp::translate(&settings, &message)
+        otlp::translate(&settings, &message, &totals, now)
     });
     let translated = match translated.await {
         Ok(Ok(translated)) => translated,

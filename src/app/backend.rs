@@ -68,6 +68,8 @@ pub struct HouseBackend {
     pub query_log: Arc<QueryLog>,
     /// What jobs pushed and left.
     pub gateway: Mutex<Gateway>,
+    /// What exporters told by its growth alone, added up.
+    pub otlp_totals: Arc<Mutex<otlp::Totals>>,
     pub load: LoadConfig,
     pub loaded: Mutex<Loaded>,
     /// One reload at a time.
@@ -675,6 +677,10 @@ impl Backend for HouseBackend {
 
     fn otlp_settings(&self) -> Arc<otlp::Settings> {
         self.loaded().otlp.clone()
+    }
+
+    fn otlp_totals(&self) -> Arc<Mutex<otlp::Totals>> {
+        self.otlp_totals.clone()
     }
 
     fn note_otlp(&self, warnings: &otlp::Warnings) {

@@ -168,8 +168,11 @@ impl Flags {
 
     /// How OTLP is translated under a configuration.
     pub fn otlp(&self, config: &Config, lookback_ms: i64) -> otlp::Settings {
-        let delta =
-            if self.has("otlp-native-delta-ingestion") { otlp::Delta::Kept } else { otlp::Delta::Refused };
+        let delta = match (self.has("otlp-deltatocumulative"), self.has("otlp-native-delta-ingestion")) {
+            (true, _) => otlp::Delta::Summed,
+            (false, true) => otlp::Delta::Kept,
+            (false, false) => otlp::Delta::Refused,
+        };
         otlp::Settings::new(&config.otlp, delta, self.has("type-and-unit-labels"), lookback_ms)
     }
 

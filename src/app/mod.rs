@@ -11,6 +11,7 @@ pub mod core;
 pub mod directory;
 pub mod doors;
 pub mod flags;
+pub mod groups;
 pub mod house;
 pub mod logging;
 pub mod memory;

@@ -20,12 +20,12 @@ use crate::app::flags::{Ack, Flags, parse_cpus};
 use crate::app::house::{House, Options, deal, features_of, jobs_of, set_exemplars};
 use crate::app::metrics::Requests;
 use crate::app::query_log::QueryLog;
-use crate::app::{logging, memory, retention, tsdb, tune, web};
+use crate::app::{groups, logging, memory, retention, tsdb, tune, web};
 use crate::config::{Config, Reading, process_environment};
 use crate::query::engine::{self, Engine};
 use crate::query::script;
+use crate::remote::Protocol;
 use crate::remote::connection::Door;
-use crate::remote::{Protocol, Terms};
 use crate::rt::clock::{Clock, SystemClock};
 use crate::rt::probe;
 use crate::shard::commons::Commons;
@@ -210,6 +210,11 @@ fn backend_of(
         0 => memory::series_that_fit(),
         n => n,
     });
+    if flags.has("otlp-deltatocumulative") && flags.has("otlp-native-delta-ingestion") {
+        let text =
+            "cannot enable otlp-deltatocumulative and otlp-native-delta-ingestion features at the same time";
+        return Err(wrong(text));
+    }
     let (jobs, otlp) = (jobs_of(&config), Arc::new(flags.otlp(&config, options.lookback_ms)));
     let requests = Arc::new(Requests::default());
     let noted = requests.clone();
@@ -220,6 +225,7 @@ fn backend_of(
     };
     let doors = Doors::new(shard_count, flags.max_connections, door);
     let loaded = Loaded { jobs, otlp, config, reload_succeeded: true, loaded_ms: start_ms };
+    let gateway = groups::load(&flags.data_dir);
     Ok(HouseBackend {
         clock,
         flags,
@@ -235,7 +241,8 @@ fn backend_of(
         doors,
         cleanups: Arc::default(),
         query_log: Arc::new(query_log),
-        gateway: Mutex::default(),
+        gateway: Mutex::new(gateway),
+        otlp_totals: Arc::default(),
         load,
         loaded: Mutex::new(loaded),
         reloading: Mutex::new(()),
@@ -270,6 +277,7 @@ fn has(features: &[String], name: &str) -> bool {
 
 fn language_of(features: &[String]) -> promql::Options {
     let known = [
+        "otlp-deltatocumulative",
         "otlp-native-delta-ingestion",
         "promql-experimental-functions",
         "promql-extended-range-selectors",
@@ -345,7 +353,8 @@ async fn run(
     .map_err(failed)?;
     // Set once, here.
     let _ = backend.mesh.set(mesh);
-    tokio::spawn(repeat_groups(backend.clone()));
+    tokio::spawn(groups::repeat(backend.clone()));
+    tokio::spawn(groups::keep(backend.clone()));
     tracing::info!("Server is ready to receive web requests.");
     for address in &addresses {
         let port = address.rsplit(':').next().unwrap_or("9090");
@@ -355,6 +364,8 @@ async fn run(
     backend.stopping.store(true, SeqCst);
     tracing::info!("stopping: the log's last frame is written");
     ended.notify_waiters();
+    let left = backend.clone();
+    tokio::task::spawn_blocking(move || groups::write_changed(&left)).await.map_err(failed)?;
     let stopped = tokio::task::spawn_blocking(move || house.stop()).await.map_err(failed)?;
     stopped.map_err(failed)?;
     tracing::info!("See you next time!");
@@ -414,26 +425,6 @@ async fn answer_requests(
     let served = axum::serve(listener, router).with_graceful_shutdown(async move { ended.notified().await });
     if let Err(e) = served.await {
         tracing::error!(err = %e, "the listener failed");
-    }
-}
-
-/// Says the pushed groups again, as often as targets are scraped.
-async fn repeat_groups(backend: Arc<HouseBackend>) {
-    loop {
-        let interval_ms = backend.loaded().config.global.scrape_interval_ms.max(1);
-        tokio::time::sleep(Duration::from_millis(interval_ms)).await;
-        let said = backend.with_gateway(&mut |gateway, now| Ok(gateway.say_all(now)));
-        let Some(said) = said.ok().filter(|s| !s.is_empty()) else { continue };
-        match backend.write_plain(Terms::Part, said, 0).await {
-            Ok(answer) if answer.status != 204 => {
-                tracing::warn!(
-                    err = answer.text.lines().next().unwrap_or(""),
-                    "pushed groups are not all kept"
-                );
-            }
-            Ok(_) => {}
-            Err(e) => tracing::warn!(err = e.text, "pushed groups are not kept"),
-        }
     }
 }
 

@@ -250,6 +250,11 @@ impl Common<'_> {
         self.flags & NO_RECORDED_VALUE != 0
     }
 
+    /// A point that tells a total has a value, whatever its sender had to say.
+    pub fn note_value(&mut self) {
+        self.flags &= !NO_RECORDED_VALUE;
+    }
+
     /// In ms.
     pub fn time_ms(&self) -> i64 {
         (self.time as i64) / 1_000_000
@@ -342,6 +347,7 @@ pub struct ExponentialPoint<'a> {
     pub sum: Option<f64>,
     pub scale: i32,
     pub zero_count: u64,
+    pub zero_threshold: f64,
     pub positive: Buckets,
     pub negative: Buckets,
 }
@@ -351,6 +357,7 @@ impl<'a> ExponentialPoint<'a> {
         let (c, mut cursor) = (&mut self.common, Cursor::new(message));
         c.clear();
         (self.count, self.sum, self.scale, self.zero_count) = (0, None, 0, 0);
+        self.zero_threshold = 0.0;
         for side in [&mut self.positive, &mut self.negative] {
             side.offset = 0;
             side.counts.clear();
@@ -368,6 +375,7 @@ impl<'a> ExponentialPoint<'a> {
                 9 => read_buckets(message_of(&mut cursor, wire, "Negative")?, &mut self.negative)?,
                 10 => c.flags = varint(&mut cursor, wire, "Flags")?,
                 11 => c.exemplars.push(message_of(&mut cursor, wire, "Exemplars")?),
+                14 => self.zero_threshold = double(&mut cursor, wire, "ZeroThreshold")?,
                 _ => cursor.skip(wire)?,
             }
         }

@@ -2,18 +2,23 @@
 //!
 //! A group stays as it was pushed and is said again at every turn, with the turn's time, until it is replaced or
 //! deleted: a job that ran at night is seen in the morning. Series that leave a group are ended with a stale marker.
+//! Groups outlive a restart: see [`Gateway::encode`].
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use exposition::flat::FlatValue;
+use exposition::protobuf::{self, Wishes};
 use exposition::remote_write_build::RequestBuilder;
 use exposition::text::{Event, MetricKind};
-use exposition::{Parser, base64, key};
+use exposition::{FlatPage, Parser, base64, key};
 use model::labels::METRIC_NAME;
 use model::quote::quoted;
 use model::{Labels, LabelsBuilder, NameScheme, STALE_NAN, Timestamp};
 
 use crate::push::Error;
+
+mod image; // groups as bytes
 
 /// Bytes of labels that all groups hold: some 300 000 series.
 const BYTES_MAX: usize = 64 << 20;
@@ -84,10 +89,19 @@ pub enum Push {
     Families,
 }
 
+/// What was pushed, unpacked.
+#[derive(Clone, Copy, Debug)]
+pub enum Page<'p> {
+    Text(&'p [u8]),
+    /// Delimited families. Of histograms the classic buckets are taken.
+    Protobuf(&'p [u8]),
+}
+
 #[derive(Debug, Default)]
 pub struct Gateway {
     groups: BTreeMap<GroupKey, Group>,
     bytes: usize,
+    has_changed: bool,
 }
 
 impl Gateway {
@@ -99,14 +113,24 @@ impl Gateway {
         self.bytes
     }
 
+    /// Whether something changed since this was last asked.
+    pub fn take_change(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
+    }
+
+    pub fn note_change(&mut self) {
+        self.has_changed = true;
+    }
+
     /// Takes what was pushed; returns the request that says it: the group as it is now, and the end of what left it.
     pub fn push(
         &mut self,
         key: &GroupKey,
         push: Push,
-        page: &[u8],
+        page: Page<'_>,
         now: Timestamp,
     ) -> Result<Vec<u8>, Error> {
+        self.has_changed = true;
         let families = match read(page, key) {
             Ok(families) => families,
             Err(e) => {
@@ -151,6 +175,7 @@ impl Gateway {
     pub fn delete(&mut self, key: &GroupKey, now: Timestamp) -> Vec<u8> {
         let mut out = RequestBuilder::default();
         if let Some(group) = self.groups.remove(key) {
+            self.has_changed = true;
             self.bytes -= group.bytes;
             let times = times_of(key, &group).into_iter().map(|(labels, _)| labels);
             for labels in group.families.into_values().flatten().map(|(labels, _)| labels).chain(times) {
@@ -204,57 +229,98 @@ fn say(key: &GroupKey, group: &Group, now: Timestamp, out: &mut RequestBuilder) 
     }
 }
 
+type Families = BTreeMap<String, Vec<(Labels, f64)>>;
+
 /// Samples of a page by family, with the group's labels in place of their own.
-fn read(page: &[u8], key: &GroupKey) -> Result<BTreeMap<String, Vec<(Labels, f64)>>, Error> {
-    let bad = |e: &dyn std::fmt::Display| Error::Bad(format!("text format parsing error: {e}"));
-    let mut families: BTreeMap<String, Vec<(Labels, f64)>> = BTreeMap::new();
-    let mut seen = hashbrown::HashSet::new();
-    let mut parser = Parser::new(page);
-    let (mut family, mut bytes) = ((String::new(), MetricKind::Unknown), 0);
-    while let Some(event) = parser.next_event().map_err(|e| bad(&e))? {
-        let sample = match event {
-            Event::Type { name, kind } => {
-                family = (String::from_utf8_lossy(name).into_owned(), kind);
-                continue;
+fn read(page: Page<'_>, key: &GroupKey) -> Result<Families, Error> {
+    let mut reading = Reading { key, families: Families::new(), seen: hashbrown::HashSet::new(), bytes: 0 };
+    match page {
+        Page::Text(page) => reading.text(page)?,
+        Page::Protobuf(page) => reading.protobuf(page)?,
+    }
+    Ok(reading.families)
+}
+
+/// A page under way.
+struct Reading<'k> {
+    key: &'k GroupKey,
+    families: Families,
+    seen: hashbrown::HashSet<Labels>,
+    bytes: usize,
+}
+
+fn malformed(e: &dyn std::fmt::Display) -> Error {
+    Error::Bad(format!("text format parsing error: {e}"))
+}
+
+impl Reading<'_> {
+    fn text(&mut self, page: &[u8]) -> Result<(), Error> {
+        let (mut parser, mut family) = (Parser::new(page), (String::new(), MetricKind::Unknown));
+        while let Some(event) = parser.next_event().map_err(|e| malformed(&e))? {
+            match event {
+                Event::Type { name, kind } => family = (String::from_utf8_lossy(name).into_owned(), kind),
+                Event::Sample(s) => {
+                    self.sample((&family.0, family.1), s.key, s.value, s.timestamp.is_some())?;
+                }
+                _ => {}
             }
-            Event::Sample(sample) => sample,
-            _ => continue,
-        };
-        if sample.timestamp.is_some() {
+        }
+        Ok(())
+    }
+
+    fn protobuf(&mut self, page: &[u8]) -> Result<(), Error> {
+        let mut flat = FlatPage::default();
+        protobuf::read(page, Wishes::default(), &mut flat).map_err(|e| Error::Bad(e.to_string()))?;
+        for s in &flat.samples {
+            let FlatValue::Float(value) = s.value else { continue };
+            let family = flat.family(s.family).map_or(("", s.kind), |f| (f.name.as_str(), f.kind));
+            self.sample(family, flat.text(&s.key), value, s.timestamp.is_some())?;
+        }
+        Ok(())
+    }
+
+    fn sample(
+        &mut self,
+        (family, kind): (&str, MetricKind),
+        raw: &[u8],
+        value: f64,
+        has_timestamp: bool,
+    ) -> Result<(), Error> {
+        if has_timestamp {
             return Err(Error::Bad("pushed metrics must not have timestamps".to_owned()));
         }
-        let decoded = key::decode(sample.key, MetricKind::Unknown).map_err(|e| bad(&e))?;
+        let decoded = key::decode(raw, MetricKind::Unknown).map_err(|e| malformed(&e))?;
         let mut labels = LabelsBuilder::new();
         for (name, value) in &decoded {
             labels.set(name, value);
         }
-        for label in &key.0 {
+        for label in &self.key.0 {
             labels.set(label.name, label.value);
         }
         let labels = labels.build();
-        let Some(name) = labels.metric_name() else { continue };
+        let Some(name) = labels.metric_name() else { return Ok(()) };
         if matches!(name, "push_time_seconds" | "push_failure_time_seconds") {
-            continue;
+            return Ok(());
         }
-        let is_of_family = name.strip_prefix(family.0.as_str()).is_some_and(|rest| match family.1 {
-            MetricKind::Histogram => matches!(rest, "" | "_bucket" | "_sum" | "_count"),
+        let is_of_family = name.strip_prefix(family).is_some_and(|rest| match kind {
+            MetricKind::Histogram | MetricKind::GaugeHistogram => {
+                matches!(rest, "" | "_bucket" | "_sum" | "_count")
+            }
             MetricKind::Summary => matches!(rest, "" | "_sum" | "_count"),
             _ => rest.is_empty(),
         });
-        let name = if is_of_family { family.0.clone() } else { name.to_owned() };
-        bytes += labels.bytes().len() + SAMPLE_BYTES;
-        if bytes > BYTES_MAX {
+        let name = if is_of_family { family.to_owned() } else { name.to_owned() };
+        self.bytes += labels.bytes().len() + SAMPLE_BYTES;
+        if self.bytes > BYTES_MAX {
             return Err(Error::Bad(format!("the group would hold more than {BYTES_MAX} bytes")));
         }
-        if !seen.insert(labels.clone()) {
-            return Err(Error::Bad(format!(
-                "collected metric {} was collected before",
-                quoted(&labels.to_string())
-            )));
+        if !self.seen.insert(labels.clone()) {
+            let shown = quoted(&labels.to_string());
+            return Err(Error::Bad(format!("collected metric {shown} was collected before")));
         }
-        families.entry(name).or_default().push((labels, sample.value));
+        self.families.entry(name).or_default().push((labels, value));
+        Ok(())
     }
-    Ok(families)
 }
 
 #[cfg(test)]
@@ -290,7 +356,7 @@ mod tests {
     fn a_group_stays_until_it_is_replaced_or_deleted() {
         let (mut g, k) = (Gateway::default(), key("job/j/instance/i"));
         let page = b"# TYPE h histogram\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\na{job=\"own\"} 1\n";
-        let said = lines(&g.push(&k, Push::Group, page, 5000).unwrap());
+        let said = lines(&g.push(&k, Push::Group, Page::Text(page), 5000).unwrap());
         let all = [
             r#"{__name__="a", instance="i", job="j"} 1 @5000"#,
             r#"{__name__="h_bucket", instance="i", job="j", le="+Inf"} 2 @5000"#,
@@ -302,7 +368,8 @@ mod tests {
         assert_eq!(said, all);
         assert_eq!(lines(&g.say_all(6000)).len(), 6);
         // POST: only the families that are named are replaced.
-        let said = lines(&g.push(&k, Push::Families, b"# TYPE h histogram\nh_sum 4\n", 7000).unwrap());
+        let said =
+            lines(&g.push(&k, Push::Families, Page::Text(b"# TYPE h histogram\nh_sum 4\n"), 7000).unwrap());
         assert_eq!(
             said,
             [
@@ -314,7 +381,7 @@ mod tests {
                 r#"{__name__="push_failure_time_seconds", instance="i", job="j"} 0 @7000"#,
             ]
         );
-        assert!(g.push(&k, Push::Group, b"a 1 5\n", 8000).is_err());
+        assert!(g.push(&k, Push::Group, Page::Text(b"a 1 5\n"), 8000).is_err());
         assert!(lines(&g.say_all(9000)).contains(
             &r#"{__name__="push_failure_time_seconds", instance="i", job="j"} 8 @9000"#.to_owned()
         ));
@@ -324,17 +391,40 @@ mod tests {
     }
 
     #[test]
+    fn protobuf_says_the_same_as_text() {
+        // Counter c{a="b"} 2 and gauge g 1.5, as `io.prometheus.client` has them.
+        let mut page = vec![25];
+        page.extend_from_slice(b"\x0a\x01c\x18\x00\x22\x13\x0a\x06\x0a\x01a\x12\x01b\x1a\x09\x09");
+        page.extend_from_slice(&2f64.to_le_bytes());
+        page[0] = (page.len() - 1) as u8;
+        let from = page.len();
+        page.push(0);
+        page.extend_from_slice(b"\x0a\x01g\x18\x01\x22\x0b\x12\x09\x09");
+        page.extend_from_slice(&1.5f64.to_le_bytes());
+        page[from] = (page.len() - from - 1) as u8;
+        let text = b"# TYPE c counter\nc{a=\"b\"} 2\n# TYPE g gauge\ng 1.5\n";
+        let (mut g, k) = (Gateway::default(), key("job/j"));
+        let by_protobuf = lines(&g.push(&k, Push::Group, Page::Protobuf(&page), 5).unwrap());
+        assert_eq!(by_protobuf, lines(&g.push(&k, Push::Group, Page::Text(text), 5).unwrap()));
+        assert!(g.push(&k, Push::Group, Page::Protobuf(&page[..9]), 6).is_err());
+        assert!(g.take_change() && !g.take_change());
+    }
+
+    #[test]
     fn groups_are_bounded() {
         let mut g = Gateway::default();
         let page: String = (0..1000).map(|i| format!("m{{l=\"{i}{}\"}} 1\n", "x".repeat(1000))).collect();
         let mut refused = 0;
         for i in 0..100 {
             let k = key(&format!("job/{i}"));
-            refused += u64::from(g.push(&k, Push::Group, page.as_bytes(), 1).is_err());
+            refused += u64::from(g.push(&k, Push::Group, Page::Text(page.as_bytes()), 1).is_err());
             assert!(g.bytes() <= BYTES_MAX);
         }
         assert!(refused > 30, "{refused}");
-        assert!(g.push(&key("job/0"), Push::Group, page.as_bytes(), 1).is_ok(), "the same again fits");
+        assert!(
+            g.push(&key("job/0"), Push::Group, Page::Text(page.as_bytes()), 1).is_ok(),
+            "the same again fits"
+        );
     }
 
     proptest! {
@@ -342,7 +432,8 @@ mod tests {
         fn no_push_makes_it_panic(path in "[a-zé@%/=_]{0,30}", page in prop::collection::vec(any::<u8>(), 0..60)) {
             if let Ok(k) = GroupKey::parse(&format!("job/{path}"), str::to_owned) {
                 let mut g = Gateway::default();
-                let _ = g.push(&k, Push::Group, &page, 1);
+                let _ = g.push(&k, Push::Group, Page::Text(&page), 1);
+                let _ = g.push(&k, Push::Families, Page::Protobuf(&page), 1);
                 let _ = g.delete(&k, 2);
                 prop_assert_eq!(g.bytes(), 0);
             }

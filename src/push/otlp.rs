@@ -9,9 +9,11 @@ mod convert; // a request, metric by metric
 mod labels; // attributes to labels
 mod name; // names
 mod native; // dense buckets to native histograms
+mod totals; // what came since the last point, added up
 
 pub use convert::{Translated, Warnings, translate};
 pub use name::Naming;
+pub use totals::Totals;
 
 /// What happens to points that only tell what came since the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Delta {
     Refused,
     /// As they are.
     Kept,
+    /// Added up: see [`Totals`].
+    Summed,
 }
 
 /// Which attributes of the resource are labels of all its series.

@@ -76,6 +76,19 @@ fn pushed_groups_stay_until_they_are_deleted() {
     running.wait_for_value("done", None);
     check("PUT", path, "size 7 1000\n", (400, "pushed metrics must not have timestamps\n"));
     running.wait_for_value("push_failure_time_seconds > bool 0", Some("1"));
+    // It outlives a process that is killed, but for what came in its last second.
+    let mut running = running;
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    running.process.kill();
+    let running = house.start().expect("it started before");
+    let restarted_at = seconds(now_ms());
+    crate::house::eventually("the group is said again", || {
+        running.value(&format!("timestamp(size) > {restarted_at}"))
+    });
+    let check = |method: &str, path: &str, body: &str, expect: (u16, &str)| {
+        let answer = send(&running, method, path, body.as_bytes());
+        assert_eq!((answer.status, answer.text().as_str()), expect, "{method} {path}");
+    };
     check("DELETE", path, "", (202, ""));
     running.wait_for_value("size", None);
     running.wait_for_value("push_time_seconds", None);

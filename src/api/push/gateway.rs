@@ -10,7 +10,7 @@ use crate::api::params::unescaped;
 use crate::api::router::Front;
 use crate::api::write::{answered, refused};
 use crate::api::{lifecycle, respond};
-use crate::push::gateway::{GroupKey, Push};
+use crate::push::gateway::{GroupKey, Page, Push};
 use crate::push::unpack::{Packing, unpack};
 use crate::push::{self, Error};
 use crate::remote::negotiate::BODY_BYTES_MAX;
@@ -19,6 +19,9 @@ use crate::remote::{Answer, Terms};
 /// What stands before a group's labels.
 pub(super) const PREFIX: &str = "/metrics/job";
 pub(super) const HANDLER: &str = "/metrics/job/*labels";
+
+/// Delimited families; whatever else a push says it is, is read as text.
+const PROTOBUF: &str = "application/vnd.google.protobuf";
 
 /// Answers for the group whose path behind [`PREFIX`] is `rest`.
 pub(super) async fn answer(front: &Front, parts: &Parts, rest: &str, body: Body) -> Response {
@@ -43,10 +46,7 @@ pub(super) async fn answer(front: &Front, parts: &Parts, rest: &str, body: Body)
         }
         _ => return respond::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"),
     };
-    if header_of(&parts.headers, header::CONTENT_TYPE).contains("protobuf") {
-        let text = "only the text format is read here: push with Content-Type text/plain; version=0.0.4";
-        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
-    }
+    let is_protobuf = header_of(&parts.headers, header::CONTENT_TYPE).starts_with(PROTOBUF);
     let Some(packing) = Packing::of(&header_of(&parts.headers, header::CONTENT_ENCODING)) else {
         return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported Content-Encoding");
     };
@@ -58,7 +58,8 @@ pub(super) async fn answer(front: &Front, parts: &Parts, rest: &str, body: Body)
         Ok(page) => page,
         Err(e) => return refused(status_of(&e), &e.to_string()),
     };
-    let request = front.backend.with_gateway(&mut |gateway, now| gateway.push(&group, push, &page, now));
+    let page = if is_protobuf { Page::Protobuf(&page) } else { Page::Text(&page) };
+    let request = front.backend.with_gateway(&mut |gateway, now| gateway.push(&group, push, page, now));
     match say(front, parts, request).await {
         Ok(()) => empty(StatusCode::OK),
         Err(response) => response,

@@ -1,21 +1,24 @@
 //! A request of OTLP as a request of remote write.
 
 use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 
 use exposition::otlp::{
-    self, Attribute, Exemplar, ExponentialPoint, HistogramPoint, Kind, Metric, NumberPoint, ResourceMetrics,
-    ScopeMetrics, SummaryPoint, Temporality, read_request,
+    self, Attribute, Common, Exemplar, ExponentialPoint, HistogramPoint, Kind, Metric, NumberPoint,
+    ResourceMetrics, ScopeMetrics, SummaryPoint, Temporality, read_request,
 };
 use exposition::remote_write_build::RequestBuilder;
-use model::STALE_NAN;
 use model::float_text::format_f;
 use model::labels::METRIC_NAME;
 use model::quote::quoted;
+use model::{STALE_NAN, Timestamp};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::push::Error;
 use crate::push::otlp::labels::{
     Fault, INSTANCE, LabelNames, LabelSet, NAMESPACE, Pair, ResourceLabels, SERVICE, scope_labels, text_of,
 };
+use crate::push::otlp::totals::{StreamId, Totals};
 use crate::push::otlp::{Delta, Settings, name, native};
 
 /// Samples of one `target_info`: a day of a sender that was away, at half of the usual lookback. What is older is
@@ -48,8 +51,22 @@ pub struct Translated {
     pub warnings: Warnings,
 }
 
-/// Translates a request in its protobuf form: all of it or nothing.
-pub fn translate(settings: &Settings, request: &[u8]) -> Result<Translated, Error> {
+/// Translates a request in its protobuf form: all of it or nothing. Where deltas are summed it counts for `totals`
+/// in any case, as it does with Prometheus.
+pub fn translate(
+    settings: &Settings,
+    request: &[u8],
+    totals: &Mutex<Totals>,
+    now: Timestamp,
+) -> Result<Translated, Error> {
+    let mut totals = match settings.delta {
+        Delta::Summed => Some(totals.lock().unwrap_or_else(PoisonError::into_inner)),
+        Delta::Refused | Delta::Kept => None,
+    };
+    let mut totals = totals.as_deref_mut();
+    if let Some(totals) = &mut totals {
+        totals.sweep(now);
+    }
     let bad = |e: otlp::Error| Error::Bad(e.to_string());
     let mut converter = Converter {
         settings,
@@ -59,6 +76,8 @@ pub fn translate(settings: &Settings, request: &[u8]) -> Result<Translated, Erro
         scope: Vec::new(),
         warnings: Warnings::default(),
         faults: Vec::new(),
+        totals: totals.map(|totals| Adding { totals, now, origin: Xxh3::new() }),
+        spread: Spread::NONE,
     };
     for resource in read_request(request).map_err(bad)? {
         converter.resource(&resource).map_err(bad)?;
@@ -73,6 +92,34 @@ pub fn translate(settings: &Settings, request: &[u8]) -> Result<Translated, Erro
     Ok(Translated { body: converter.out.into_bytes(), sample_count, warnings })
 }
 
+/// Totals under way, and a hash of what the points at hand have in common.
+struct Adding<'t> {
+    totals: &'t mut Totals,
+    now: Timestamp,
+    origin: Xxh3,
+}
+
+impl Adding<'_> {
+    fn stream(&self, attributes: &[Attribute<'_>]) -> StreamId {
+        let mut hash = self.origin.clone();
+        hash_attributes(&mut hash, attributes);
+        hash.digest128()
+    }
+}
+
+/// In whatever order they come.
+fn hash_attributes(hash: &mut Xxh3, attributes: &[Attribute<'_>]) {
+    let mut texts: Vec<String> = attributes.iter().map(|a| format!("{:?}={:?}", a.key, a.value)).collect();
+    texts.sort_unstable();
+    texts.iter().for_each(|t| hash_text(hash, t));
+    hash.update(&u64::MAX.to_le_bytes());
+}
+
+fn hash_text(hash: &mut Xxh3, text: &str) {
+    hash.update(&(text.len() as u64).to_le_bytes());
+    hash.update(text.as_bytes());
+}
+
 struct Converter<'s, 'a> {
     settings: &'s Settings,
     names: LabelNames<'s, 'a>,
@@ -82,6 +129,9 @@ struct Converter<'s, 'a> {
     scope: Vec<Pair<'a>>,
     warnings: Warnings,
     faults: Vec<String>,
+    totals: Option<Adding<'s>>,
+    /// Of the resource at hand.
+    spread: Spread,
 }
 
 /// A metric under way, with what all its points share.
@@ -90,6 +140,8 @@ struct Named<'m, 'a> {
     resource: &'m ResourceLabels<'a>,
     name: String,
     is_delta: bool,
+    /// Its points are added up.
+    is_summed: bool,
 }
 
 /// The earliest and the latest time of a resource's points, in ns.
@@ -97,6 +149,23 @@ struct Named<'m, 'a> {
 struct Spread {
     first: u64,
     last: u64,
+}
+
+impl Spread {
+    const NONE: Spread = Spread { first: u64::MAX, last: 0 };
+
+    fn note(&mut self, time: u64) {
+        *self = Spread { first: self.first.min(time), last: self.last.max(time) };
+    }
+}
+
+/// What a metric's points tell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    Totals,
+    Deltas,
+    /// What is added up here.
+    Summed,
 }
 
 impl<'a> Converter<'_, 'a> {
@@ -129,7 +198,7 @@ impl<'a> Converter<'_, 'a> {
             Ok(labels) => labels,
             Err(fault) => return self.settle(Err(fault)),
         };
-        let mut spread = Spread { first: u64::MAX, last: 0 };
+        self.spread = Spread::NONE;
         for message in &resource.scopes {
             let scope = ScopeMetrics::read(message)?;
             self.scope = match scope_labels(&scope, &mut self.names) {
@@ -141,24 +210,26 @@ impl<'a> Converter<'_, 'a> {
             };
             for message in &scope.metrics {
                 let metric = Metric::read(message)?;
-                for point in &metric.points {
-                    let time = Metric::point_time(point)?;
-                    spread = Spread { first: spread.first.min(time), last: spread.last.max(time) };
+                if self.telling(&metric) != Ok(Telling::Summed) {
+                    for point in &metric.points {
+                        self.spread.note(Metric::point_time(point)?);
+                    }
                 }
+                self.begin_streams(resource, &scope, &metric);
                 self.metric(&metric, &labels)?;
             }
         }
         self.scope.clear();
-        if spread.first != u64::MAX {
-            let result = self.target_info(&resource.attributes, &labels, spread);
+        if self.spread.first != u64::MAX {
+            let result = self.target_info(&resource.attributes, &labels, self.spread);
             self.settle(result)?;
         }
         Ok(())
     }
 
     fn metric(&mut self, metric: &Metric<'a>, resource: &ResourceLabels<'a>) -> Result<(), otlp::Error> {
-        let is_delta = match self.judge(metric) {
-            Ok(is_delta) => is_delta,
+        let telling = match self.telling(metric) {
+            Ok(telling) => telling,
             Err(text) => {
                 self.fault(text);
                 return Ok(());
@@ -172,12 +243,16 @@ impl<'a> Converter<'_, 'a> {
                     return Ok(());
                 }
             };
+        let is_summed = telling == Telling::Summed;
+        if metric.points.is_empty() && is_summed {
+            return Ok(());
+        }
         if metric.points.is_empty() {
             self.warnings.empty_data_points += 1;
             self.warn(format!("empty data points. {} is dropped", metric.name));
             return Ok(());
         }
-        let named = Named { metric, resource, name, is_delta };
+        let named = Named { metric, resource, name, is_delta: telling == Telling::Deltas, is_summed };
         let result = match metric.kind {
             Kind::Gauge | Kind::Sum => self.numbers(&named),
             Kind::Histogram if self.settings.converts_to_nhcb => self.custom_histograms(&named),
@@ -188,17 +263,53 @@ impl<'a> Converter<'_, 'a> {
         self.settle(result)
     }
 
-    /// Whether the metric's points tell only what came since the last ones; an error where it cannot be taken.
-    fn judge(&self, metric: &Metric<'_>) -> Result<bool, String> {
-        match (metric.kind, metric.temporality) {
-            (Kind::Unknown, _) => Err(format!(
+    /// What the metric's points tell; an error where it cannot be taken.
+    fn telling(&self, metric: &Metric<'_>) -> Result<Telling, String> {
+        match (metric.kind, metric.temporality, self.settings.delta) {
+            (Kind::Unknown, ..) => Err(format!(
                 "could not get aggregation temporality for {} as it has unsupported metric type Empty",
                 metric.name
             )),
-            (Kind::Gauge | Kind::Summary, _) | (_, Temporality::Cumulative) => Ok(false),
-            (_, Temporality::Delta) if self.settings.delta == Delta::Kept => Ok(true),
+            (Kind::Gauge | Kind::Summary, ..) | (_, Temporality::Cumulative, _) => Ok(Telling::Totals),
+            (_, Temporality::Delta, Delta::Kept) => Ok(Telling::Deltas),
+            (_, Temporality::Delta, Delta::Summed) => Ok(Telling::Summed),
             _ => Err(format!("invalid temporality and type combination for metric {}", quoted(metric.name))),
         }
+    }
+
+    /// Notes whose points come next, where they are to be added up.
+    fn begin_streams(
+        &mut self,
+        resource: &ResourceMetrics<'_>,
+        scope: &ScopeMetrics<'_>,
+        metric: &Metric<'_>,
+    ) {
+        let Some(adding) = self.totals.as_mut().filter(|_| metric.temporality == Temporality::Delta) else {
+            return;
+        };
+        let mut hash = Xxh3::new();
+        hash_attributes(&mut hash, &resource.attributes);
+        hash_attributes(&mut hash, &scope.attributes);
+        [scope.name, scope.version, metric.name, metric.unit].iter().for_each(|t| hash_text(&mut hash, t));
+        hash.update(&[metric.kind as u8, u8::from(metric.is_monotonic)]);
+        adding.origin = hash;
+    }
+
+    /// Where a point's total is kept, if its metric is added up.
+    fn total_of(
+        &mut self,
+        named: &Named<'_, 'a>,
+        point: &Common<'_>,
+    ) -> Option<(&mut Totals, StreamId, Timestamp)> {
+        let adding = self.totals.as_mut().filter(|_| named.is_summed)?;
+        let id = adding.stream(&point.attributes);
+        Some((adding.totals, id, adding.now))
+    }
+
+    /// Notes a point that is a total now.
+    fn note_total(&mut self, point: &mut Common<'_>) {
+        point.note_value();
+        self.spread.note(point.time);
     }
 
     /// Makes the labels of a point, all but its name.
@@ -245,6 +356,12 @@ impl<'a> Converter<'_, 'a> {
         let mut point = NumberPoint::default();
         for message in &named.metric.points {
             point.read(message)?;
+            if let Some((totals, id, now)) = self.total_of(named, &point.common) {
+                if !totals.number(id, &mut point, now) {
+                    continue;
+                }
+                self.note_total(&mut point.common);
+            }
             let c = &point.common;
             self.label(named, &c.attributes)?;
             self.begin(&named.name, None)?;
@@ -262,6 +379,12 @@ impl<'a> Converter<'_, 'a> {
         let mut point = HistogramPoint::default();
         for message in &named.metric.points {
             point.read(message)?;
+            if let Some((totals, id, now)) = self.total_of(named, &point.common) {
+                if !totals.explicit(id, &mut point, now) {
+                    continue;
+                }
+                self.note_total(&mut point.common);
+            }
             let c = &point.common;
             self.label(named, &c.attributes)?;
             let (time, is_stale) = (c.time_ms(), c.has_no_value());
@@ -311,6 +434,12 @@ impl<'a> Converter<'_, 'a> {
         let mut point = HistogramPoint::default();
         for message in &named.metric.points {
             point.read(message)?;
+            if let Some((totals, id, now)) = self.total_of(named, &point.common) {
+                if !totals.explicit(id, &mut point, now) {
+                    continue;
+                }
+                self.note_total(&mut point.common);
+            }
             let histogram = native::of_explicit(&point, named.is_delta);
             self.check_zero_count("histogram", point.count, point.common.has_no_value(), histogram.sum);
             self.label(named, &point.common.attributes)?;
@@ -323,6 +452,12 @@ impl<'a> Converter<'_, 'a> {
         let mut point = ExponentialPoint::default();
         for message in &named.metric.points {
             point.read(message)?;
+            if let Some((totals, id, now)) = self.total_of(named, &point.common) {
+                if !totals.exponential(id, &mut point, now) {
+                    continue;
+                }
+                self.note_total(&mut point.common);
+            }
             let histogram = native::of_exponential(&point, named.is_delta).map_err(Fault::Name)?;
             let is_stale = point.common.has_no_value();
             self.check_zero_count("exponential histogram", point.count, is_stale, histogram.sum);
@@ -346,6 +481,9 @@ impl<'a> Converter<'_, 'a> {
         histogram: &model::Histogram,
         exemplars: &[&'a [u8]],
     ) -> Result<(), Fault> {
+        if !histogram.is_stale() {
+            histogram.validate().map_err(|e| Fault::Name(e.to_string()))?;
+        }
         self.begin(name, None)?;
         self.out.histogram(time, histogram);
         exemplars.iter().try_for_each(|m| push_exemplar(&mut self.out, &Exemplar::read(m)?))?;

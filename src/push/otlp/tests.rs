@@ -1,5 +1,7 @@
 //! Requests in, series out: as text, a line a sample.
 
+use std::sync::Mutex;
+
 use exposition::otlp::json::to_protobuf;
 use proptest::prelude::*;
 
@@ -26,7 +28,11 @@ fn settings() -> Settings {
 }
 
 fn translated(settings: &Settings, json: &str) -> Result<Translated, Error> {
-    translate(settings, &to_protobuf(&mut json.as_bytes().to_vec()).unwrap())
+    translated_with(settings, json, &Mutex::default())
+}
+
+fn translated_with(settings: &Settings, json: &str, totals: &Mutex<Totals>) -> Result<Translated, Error> {
+    translate(settings, &to_protobuf(&mut json.as_bytes().to_vec()).unwrap(), totals, 0)
 }
 
 const RESOURCE: &str = r#"{"attributes":[
@@ -215,6 +221,69 @@ proptest! {
         body[i] = byte;
         let mut s = settings();
         s.converts_to_nhcb = nhcb;
-        let _ = translate(&s, &body);
+        let _ = translate(&s, &body, &Mutex::default(), 0);
     }
+}
+
+#[test]
+fn deltas_are_added_up_by_stream() {
+    let (settings, totals) = (Settings { delta: Delta::Summed, ..settings() }, Mutex::default());
+    let check = |time: u64, metric: &str, expect: &[&str]| {
+        let metric = metric
+            .replace("TIME", &format!(r#""startTimeUnixNano":"1000000","timeUnixNano":"{time}000000""#));
+        let resource = r#"{"attributes":[]}"#;
+        let got = translated_with(&settings, &request(resource, &metric), &totals).map(|t| lines(&t.body));
+        assert_eq!(got, Ok(expect.iter().map(|s| (*s).to_owned()).collect()), "{metric}");
+    };
+    let sum = |points: &str| {
+        format!(
+            r#"{{"name":"s","sum":{{"aggregationTemporality":1,"isMonotonic":true,"dataPoints":[{points}]}}}}"#
+        )
+    };
+    let a = r#"{TIME,"asInt":"5","attributes":[{"key":"a","value":{"stringValue":"1"}}]}"#;
+    let b = r#"{TIME,"asDouble":0.5}"#;
+    check(
+        2,
+        &sum(&format!("{a},{b}")),
+        &[r#"{__name__="s_total", a="1"} 5 @2"#, r#"{__name__="s_total"} 0.5 @2"#],
+    );
+    check(
+        3,
+        &sum(&format!("{a},{b}")),
+        &[r#"{__name__="s_total", a="1"} 10 @3"#, r#"{__name__="s_total"} 1 @3"#],
+    );
+    check(3, &sum(a), &[]);
+    check(4, &sum(a), &[r#"{__name__="s_total", a="1"} 15 @4"#]);
+    let histogram = |bound: &str| {
+        format!(
+            r#"{{"name":"h","histogram":{{"aggregationTemporality":1,"dataPoints":[
+            {{TIME,"count":"3","sum":1.5,"bucketCounts":["1","2"],"explicitBounds":[{bound}]}}]}}}}"#
+        )
+    };
+    let expect = |n: u64, bound: &str, time: u64| {
+        [
+            format!(r#"{{__name__="h_sum"}} {} @{time}"#, n as f64 * 1.5),
+            format!(r#"{{__name__="h_count"}} {} @{time}"#, n * 3),
+            format!(r#"{{__name__="h_bucket", le="{bound}"}} {n} @{time}"#),
+            format!(r#"{{__name__="h_bucket", le="+Inf"}} {} @{time}"#, n * 3),
+        ]
+    };
+    for (time, bound, n) in [(2, "1", 1), (3, "1", 2), (4, "2", 1), (5, "2", 2)] {
+        let expect = expect(n, bound, time);
+        check(time, &histogram(bound), &expect.each_ref().map(String::as_str));
+    }
+    let exponential = r#"{"name":"e","exponentialHistogram":{"aggregationTemporality":1,"dataPoints":[
+        {TIME,"count":"3","sum":4,"scale":0,"zeroCount":"1","positive":{"offset":0,"bucketCounts":["2"]}}]}}"#;
+    check(2, exponential, &[r#"{__name__="e"} Unknown {count:3, sum:4, [-1e-128,1e-128]:1, (1,2]:2} @2"#]);
+    check(3, exponential, &[r#"{__name__="e"} Unknown {count:6, sum:8, [-1e-128,1e-128]:2, (1,2]:4} @3"#]);
+}
+
+#[test]
+fn a_histogram_that_cannot_be_is_a_fault() {
+    let metric = r#"{"name":"e","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[
+        {"timeUnixNano":"2000000","count":"1","sum":4,"scale":0,"positive":{"offset":0,"bucketCounts":["2"]}}]}}"#;
+    let got = translated(&settings(), &request(r#"{"attributes":[]}"#, metric)).map(|t| lines(&t.body));
+    let text = "2 observations found in buckets, but the Count field is 1: \
+                histogram's observation count should equal the number of observations found in the buckets (in absence of NaN)";
+    assert_eq!(got, Err(Error::Untranslatable(text.to_owned())));
 }
