@@ -475,17 +475,13 @@ impl Walk {
                 place.same_to = place.old.len() + 1;
                 self.keep_lines(&cache.lines, place);
                 debug_assert!(place.at_old - at_old == place.at_new - at_new);
+                if place.new.is_empty() {
+                    self.refuse_without_end(cache.syntax, place)?;
+                }
                 break;
             }
             if place.at_new >= place.new.len() {
-                if cache.syntax == Syntax::OpenMetrics {
-                    // Its last line is `# EOF`.
-                    let mut parser =
-                        Lines::resume(cache.syntax, place.new, place.new.len(), MetricKind::Unknown);
-                    self.samples_so_far =
-                        if self.is_rebuilding { self.next.len() } else { place.line } as u32;
-                    parser.next_event()?;
-                }
+                self.refuse_without_end(cache.syntax, place)?;
                 break;
             }
             if self.change_value(cache, place) {
@@ -498,6 +494,15 @@ impl Walk {
         }
         self.drop_rest(cache, place);
         Ok(place.new.len())
+    }
+
+    /// OpenMetrics ends with `# EOF`, which is read like a line: who comes to the page's end has not met it.
+    fn refuse_without_end(&mut self, syntax: Syntax, place: &Place<'_>) -> Result<(), Error> {
+        if syntax != Syntax::OpenMetrics {
+            return Ok(());
+        }
+        self.samples_so_far = if self.is_rebuilding { self.next.len() } else { place.line } as u32;
+        Lines::resume(syntax, place.new, place.new.len(), MetricKind::Unknown).next_event().map(drop)
     }
 
     /// Steps over the lines that end before the pages part.
