@@ -34,6 +34,8 @@ impl Severity {
 enum Detail {
     None,
     Occurrences(u64),
+    /// Pieces of the storage; says nothing of a place in the query.
+    Pieces(u64),
     Monotonicity {
         first: Timestamp,
         last: Timestamp,
@@ -151,6 +153,10 @@ impl Annotations {
                 *hidden += 1;
                 continue;
             }
+            if let Detail::Pieces(n) = note.detail {
+                list.push(format!("{n} {text}"));
+                continue;
+            }
             let (line, column) = line_column(query, note.span.start as usize);
             let detail = detail_text(&note.detail);
             list.push(format!("{}{text}{detail} ({line}:{column})", severity.prefix()));
@@ -167,6 +173,7 @@ impl Annotations {
 
 fn gathered(a: &Detail, b: &Detail) -> Detail {
     match (a, b) {
+        (Detail::Pieces(a), Detail::Pieces(b)) => Detail::Pieces(a.saturating_add(*b)),
         (Detail::Occurrences(a), Detail::Occurrences(b)) => Detail::Occurrences(a.saturating_add(*b)),
         (
             Detail::Monotonicity {
@@ -199,7 +206,7 @@ fn gathered(a: &Detail, b: &Detail) -> Detail {
 
 fn detail_text(detail: &Detail) -> String {
     match detail {
-        Detail::None | Detail::Occurrences(0 | 1) => String::new(),
+        Detail::None | Detail::Pieces(_) | Detail::Occurrences(0 | 1) => String::new(),
         Detail::Occurrences(n) => format!(" ({n} occurrences)"),
         Detail::Monotonicity { first, last, min_bucket, max_bucket, max_diff, count } => format!(
             ", from buckets {} to {}, with a max diff of {}, over {count} samples from {} to {}",
@@ -256,6 +263,15 @@ fn for_name(name: &str) -> String {
 
 /// The notes there are, one method each.
 impl Annotations {
+    /// Says that pieces of the storage that the answer needs are damaged.
+    pub fn damaged_storage(&mut self, pieces: u64) {
+        if pieces > 0 {
+            let text = "damaged pieces of blocks were left out: results may lack samples".to_owned();
+            let note = Note { span: Span::default(), detail: Detail::Pieces(pieces) };
+            self.insert((Severity::Warning, text), note);
+        }
+    }
+
     pub fn invalid_quantile(&mut self, q: f64, span: Span) {
         self.warn(format!("quantile value should be between 0 and 1, got {}", format_g(q)), span);
     }

@@ -62,6 +62,8 @@ pub struct Deep {
     bodies: HashMap<Key, Rc<[u8]>>,
     samples: Samples,
     is_full: bool,
+    /// Parts and chunks that are damaged, and missing from what is handed out.
+    missing: u64,
 }
 
 impl Deep {
@@ -87,6 +89,7 @@ impl Deep {
             bodies: HashMap::new(),
             samples: Samples::default(),
             is_full: false,
+            missing: 0,
         }
     }
 
@@ -130,8 +133,9 @@ impl Deep {
         if !self.matchers.is_empty() && !self.matchers.iter().any(is_wanted) {
             return true;
         }
-        if let Some(read) = self.store.part(&block, part).await {
-            self.take_series(&block, part, &read);
+        match self.store.part(&block, part).await {
+            Some(read) => self.take_series(&block, part, &read),
+            None => self.missing += 1,
         }
         true
     }
@@ -190,6 +194,11 @@ impl Deep {
     /// Series selected so far.
     pub fn series_count(&self) -> usize {
         self.found.len()
+    }
+
+    /// How much of what was read so far is damaged: parts of an index, chunks.
+    pub fn missing(&self) -> u64 {
+        self.missing
     }
 
     /// Whether there were more series than one question can name.
@@ -251,7 +260,7 @@ impl Deep {
         for i in self.ready.clone() {
             let mut samples = std::mem::take(&mut self.samples);
             samples.clear();
-            self.decode_chunks(i, &mut samples);
+            self.missing += self.decode_chunks(i, &mut samples);
             samples.settle();
             samples.cut_to(self.selection.wanted_from, self.selection.maxt);
             if let Some((at, s)) = self.found[i].head.and_then(|id| of_head.get(&id)) {
@@ -267,13 +276,19 @@ impl Deep {
         }
     }
 
-    fn decode_chunks(&self, i: usize, out: &mut Samples) {
+    /// Returns how many of the chunks are damaged.
+    fn decode_chunks(&self, i: usize, out: &mut Samples) -> u64 {
+        let mut missing = 0;
         for FoundChunk { block, chunk, deleted } in &self.found[i].chunks {
             let block = &self.blocks[*block as usize];
             let before = (out.times.len(), out.histograms.len());
             // What is missing was damaged, and told when it was read.
-            let Some((times, data)) = self.bytes_of(block, chunk) else { continue };
+            let Some((times, data)) = self.bytes_of(block, chunk) else {
+                missing += 1;
+                continue;
+            };
             if let Err(e) = chunk::decode(chunk, times, data, out) {
+                missing += 1;
                 let piece = if chunk.kind == Kind::Constant { chunk.times } else { chunk.data }.piece;
                 self.store.set_aside(block, piece, &e.to_string());
             }
@@ -281,6 +296,7 @@ impl Deep {
                 out.delete_behind(before, deleted);
             }
         }
+        missing
     }
 
     fn bytes_of(&self, block: &Block, chunk: &Chunk) -> Option<(&[u8], &[u8])> {

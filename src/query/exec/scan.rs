@@ -171,6 +171,7 @@ async fn run_deep<A: Access>(shard: &A, fragment: &Fragment, mut deep: Deep) -> 
             shard.breathe().await?;
         }
     }
+    work.notes.damaged_storage(deep.missing());
     let mut rows = Vec::with_capacity(work.rows.len());
     let mut unnamed = std::mem::take(&mut work.rows).into_iter();
     while unnamed.len() > 0 {
