@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use model::{Labels, Matcher, Timestamp, is_stale};
+use model::{Labels, Matcher, Timestamp};
 use tokio::sync::Notify;
 
 use crate::api::backend::{
@@ -21,6 +21,7 @@ use crate::api::error::{ApiError, ErrorKind};
 use crate::app::admin::Cleanups;
 use crate::app::core::{Core, HouseMesh};
 use crate::app::doors::Doors;
+use crate::app::federate::newest;
 use crate::app::flags::Flags;
 use crate::app::house::{deal, jobs_of, retain, set_exemplars};
 use crate::app::metrics::{self, BlockFigures, ExemplarFigures, Requests, ShardFigures};
@@ -45,7 +46,6 @@ use crate::shard::block::layout::{Header, Stats as BlockStats};
 use crate::shard::commons::Commons;
 use crate::shard::keeper::{Keeper, LogState};
 use crate::shard::meta::{Cardinality, Counted};
-use crate::shard::select::Batch;
 
 /// How a configuration is found again on reload.
 pub type LoadConfig = Box<dyn Fn() -> Result<Config, config::Error> + Send + Sync>;
@@ -347,27 +347,6 @@ fn running_query(q: Listed, now: Moment) -> RunningQuery {
     }
 }
 
-/// Newest float samples of the series in a scope, those that are not stale.
-fn newest(shard: &Shard, scope: &Scope) -> Vec<FederatedSample> {
-    let mut out = BTreeMap::new();
-    for matchers in &scope.selectors {
-        let mut selection = shard.select(matchers, scope.start + 1, scope.end);
-        let mut batch = Batch::default();
-        while shard.next_batch(&mut selection, &mut batch) {
-            for s in &batch.series {
-                let last = batch.times_of(s).iter().zip(batch.values_of(s)).next_back();
-                if let Some((time, value)) = last
-                    && !is_stale(*value)
-                {
-                    let labels = shard.labels(s.id);
-                    out.insert(s.id, FederatedSample { labels, time: *time, value: *value });
-                }
-            }
-        }
-    }
-    out.into_values().collect()
-}
-
 fn largest(parts: Vec<Vec<Counted>>, limit: usize) -> Vec<NamedCount> {
     let mut sums: BTreeMap<String, u64> = BTreeMap::new();
     for c in parts.into_iter().flatten() {
@@ -500,7 +479,8 @@ impl Backend for HouseBackend {
     }
 
     fn federate(&self, scope: Scope) -> Reply<Vec<FederatedSample>> {
-        let all = self.on_all(move |core| newest(&core.keeper.shard(), &scope));
+        let scope = Arc::new(scope);
+        let all = self.ask_all(move |core: Rc<Core>| async move { newest(&core.keeper, &scope).await });
         Box::pin(async move { Ok(all.await?.into_iter().flatten().collect()) })
     }
 

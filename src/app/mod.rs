@@ -10,6 +10,7 @@ pub mod backend;
 pub mod core;
 pub mod directory;
 pub mod doors;
+pub mod federate;
 pub mod flags;
 pub mod groups;
 pub mod house;
