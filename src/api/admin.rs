@@ -2,10 +2,12 @@
 
 use axum::http::StatusCode;
 use axum::response::Response;
+use model::quote::quoted;
 
-use crate::api::backend::Backend;
+use crate::api::backend::{Backend, SnapshotWish};
 use crate::api::error::{ApiError, ErrorKind};
 use crate::api::params::{Params, TIME_MAX, TIME_MIN};
+use crate::api::respond;
 use crate::api::router::empty;
 
 /// What a path behind `admin/tsdb/` asks for.
@@ -13,6 +15,7 @@ use crate::api::router::empty;
 pub enum Wish {
     DeleteSeries,
     CleanTombstones,
+    Snapshot,
 }
 
 impl Wish {
@@ -20,6 +23,7 @@ impl Wish {
         Some(match path {
             "admin/tsdb/delete_series" => Wish::DeleteSeries,
             "admin/tsdb/clean_tombstones" => Wish::CleanTombstones,
+            "admin/tsdb/snapshot" => Wish::Snapshot,
             _ => return None,
         })
     }
@@ -29,6 +33,7 @@ impl Wish {
         match self {
             Wish::DeleteSeries => "/api/v1/admin/tsdb/delete_series",
             Wish::CleanTombstones => "/api/v1/admin/tsdb/clean_tombstones",
+            Wish::Snapshot => "/api/v1/admin/tsdb/snapshot",
         }
     }
 }
@@ -48,7 +53,25 @@ pub async fn carry_out(
             backend.clean_tombstones().await?;
             Ok(empty(StatusCode::NO_CONTENT))
         }
+        Wish::Snapshot => snapshot(backend, params).await,
     }
+}
+
+async fn snapshot(backend: &dyn Backend, params: &Params) -> Result<Response, ApiError> {
+    let skips_head = params.flag("skip_head").ok_or_else(|| {
+        let why = format!("strconv.ParseBool: parsing {}: invalid syntax", quoted(params.first("skip_head")));
+        ApiError::bad_parameter("skip_head", format!("unable to parse boolean: {why}"))
+    })?;
+    let for_prometheus = match params.first("format") {
+        "" => false,
+        "prometheus" => true,
+        other => {
+            let why = format!("unknown format {}, must be prometheus or left out", quoted(other));
+            return Err(ApiError::bad_parameter("format", why));
+        }
+    };
+    let name = backend.snapshot(SnapshotWish { with_head: !skips_head, for_prometheus }).await?;
+    Ok(respond::success(|j| j.object(|j| j.text_member("name", &name))))
 }
 
 async fn delete_series(backend: &dyn Backend, params: &Params) -> Result<Response, ApiError> {

@@ -185,6 +185,15 @@ pub struct TsdbStatus {
 /// What is done to the groups at the wall's time; returns the request that says it.
 pub type GatewayChange<'c> = &'c mut dyn FnMut(&mut Gateway, Timestamp) -> Result<Vec<u8>, push::Error>;
 
+/// Which snapshot is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotWish {
+    /// Also what is in no block yet.
+    pub with_head: bool,
+    /// As blocks of Prometheus rather than a data directory of ours.
+    pub for_prometheus: bool,
+}
+
 /// What all shards have of one range of time, as `/api/v1/status/tsdb/blocks` lists it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockStatus {
@@ -256,6 +265,8 @@ pub trait Backend: Send + Sync + 'static {
     fn delete_series(&self, matchers: Vec<Matcher>, start: Timestamp, end: Timestamp) -> Reply<()>;
     /// Writes again what still holds deleted samples.
     fn clean_tombstones(&self) -> Reply<()>;
+    /// Makes a snapshot; says its name.
+    fn snapshot(&self, wanted: SnapshotWish) -> Reply<String>;
 
     fn runtime_info(&self) -> RuntimeInfo;
     fn config_yaml(&self) -> String;

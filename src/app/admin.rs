@@ -11,7 +11,6 @@ use crate::api::error::{ApiError, ErrorKind};
 use crate::app::backend::HouseBackend;
 use crate::app::core::Core;
 use crate::rt::TaskClass;
-use crate::shard::delete::Failed;
 
 /// How often tombstones were cleaned, and how long that took.
 #[derive(Debug, Default)]
@@ -30,7 +29,7 @@ impl Cleanups {
     }
 }
 
-fn failed(e: impl std::fmt::Display) -> ApiError {
+pub(in crate::app) fn failed(e: impl std::fmt::Display) -> ApiError {
     ApiError::new(ErrorKind::Internal, e.to_string())
 }
 
@@ -62,9 +61,10 @@ impl HouseBackend {
     }
 
     /// Has every shard change something; the first failure is told, the other shards go on.
-    fn change_all<F, W>(&self, class: TaskClass, work: W) -> Reply<()>
+    pub(in crate::app) fn change_all<F, W, E>(&self, class: TaskClass, work: W) -> Reply<()>
     where
-        F: Future<Output = Result<(), Failed>> + 'static,
+        F: Future<Output = Result<(), E>> + 'static,
+        E: std::fmt::Display + 'static,
         W: Fn(Rc<Core>) -> F + Clone + Send + 'static,
     {
         let answers = self.mesh().map(|mesh| {

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 
 use crate::api::backend::{
     ActiveTarget, Answer, Backend, BlockStatus, DroppedTarget, Exemplar, FederatedSample, GatewayChange,
-    Health, MetadataEntry, NamedCount, Question, Reply, RunningQuery, RuntimeInfo, Scope, Stats,
-    TargetMetadata, Targets, TsdbStatus,
+    Health, MetadataEntry, NamedCount, Question, Reply, RunningQuery, RuntimeInfo, Scope, SnapshotWish,
+    Stats, TargetMetadata, Targets, TsdbStatus,
 };
 use crate::api::doorway::Caller;
 use crate::api::error::{ApiError, ErrorKind};
@@ -624,6 +624,10 @@ impl Backend for HouseBackend {
 
     fn clean_tombstones(&self) -> Reply<()> {
         self.clean()
+    }
+
+    fn snapshot(&self, wanted: SnapshotWish) -> Reply<String> {
+        self.make_snapshot(wanted)
     }
 
     fn write(&self, protocol: Protocol, body: Bytes, connection: u64) -> Reply<remote::Answer> {

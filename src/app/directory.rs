@@ -44,20 +44,17 @@ impl DataDir {
         };
         fs::create_dir_all(path).map_err(file("create", path))?;
         let lock = if takes_lock { Some(DirLock::take(path)?) } else { None };
-        let id_path = path.join(ID_FILE);
-        let id = match fs::read_to_string(&id_path) {
-            Ok(text) => {
-                u64::from_str_radix(text.trim(), 16).map_err(|_| Error::ForeignId(id_path.clone()))?
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        let id = match id_of(path)? {
+            Some(id) => id,
+            None => {
                 let id = Rng::from_entropy().next_u64();
-                publish(&id_path, format!("{id:016x}\n").as_bytes())?;
+                publish(&path.join(ID_FILE), format!("{id:016x}\n").as_bytes())?;
                 id
             }
-            Err(e) => return Err(file("read", &id_path)(e)),
         };
         let start = count_start(&path.join(STARTS_FILE))?;
         crate::shard::reshard::settle(path)?;
+        crate::app::snapshot::remove_unfinished(path);
         let shards = path.join("shards");
         let mut other_counts: Vec<u16> = match fs::read_dir(&shards) {
             Ok(entries) => {
@@ -70,6 +67,34 @@ impl DataDir {
         other_counts.retain(|n| *n != shard_count);
         Ok(DataDir { path: path.to_path_buf(), id, start, other_counts, _lock: lock })
     }
+}
+
+/// The directory's id, where it has one.
+pub fn id_of(path: &Path) -> Result<Option<u64>, Error> {
+    let path = path.join(ID_FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => match u64::from_str_radix(text.trim(), 16) {
+            Ok(id) => Ok(Some(id)),
+            Err(_) => Err(Error::ForeignId(path)),
+        },
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::File { what: "read", path, source }),
+    }
+}
+
+/// Makes `to` a directory that goes on where `from` is: what is named by its id and starts is known there, too.
+pub fn begin_copy(from: &Path, to: &Path) -> Result<(), Error> {
+    let failed = |what, path: &Path| {
+        let path = path.to_path_buf();
+        move |source| Error::File { what, path, source }
+    };
+    fs::create_dir_all(to.join("shards")).map_err(failed("create", to))?;
+    for name in [ID_FILE, STARTS_FILE] {
+        let path = from.join(name);
+        let bytes = fs::read(&path).map_err(failed("read", &path))?;
+        publish(&to.join(name), &bytes)?;
+    }
+    Ok(())
 }
 
 /// One more start, on the disk before anything is named by it. A clock would not do: it goes back, and a killed

@@ -19,6 +19,7 @@ pub mod memory;
 pub mod metrics;
 pub mod query_log;
 pub mod retention;
+pub mod snapshot;
 pub mod start;
 pub mod tsdb;
 pub mod tune;

@@ -28,6 +28,7 @@ pub mod read_ahead;
 pub mod record;
 pub mod reshard;
 pub mod select;
+pub mod snapshot;
 pub mod stream;
 pub mod table;
 pub mod tombstones;

@@ -10,20 +10,22 @@ use crate::blocks::{STEP_MS, answers, block_files, body, has_blocks};
 use crate::house::{House, Process, Running, Server, eventually, form, seconds, try_request};
 use crate::peers;
 
-const DELETE: &str = "/api/v1/admin/tsdb/delete_series";
+pub(crate) const DELETE: &str = "/api/v1/admin/tsdb/delete_series";
+pub(crate) const SNAPSHOT: &str = "/api/v1/admin/tsdb/snapshot";
 const CLEAN: &str = "/api/v1/admin/tsdb/clean_tombstones";
 
 /// A real Prometheus beside one of our houses.
-struct Peer {
+pub(crate) struct Peer {
     process: Process,
-    server: Server,
+    pub(crate) server: Server,
 }
 
-fn peer(program: &Path, house: &House, port: u16, args: &[&str]) -> Peer {
+/// Started on `data`, with the configuration of a house.
+pub(crate) fn peer_on(program: &Path, house: &House, data: &Path, port: u16, args: &[&str]) -> Peer {
     let mut command = Command::new(program);
     command
         .arg(format!("--config.file={}", house.dir.path().join("prometheus.yml").display()))
-        .arg(format!("--storage.tsdb.path={}", house.dir.path().join("theirs").display()))
+        .arg(format!("--storage.tsdb.path={}", data.display()))
         .arg(format!("--web.listen-address=127.0.0.1:{port}"))
         .arg("--web.enable-remote-write-receiver")
         .args(args);
@@ -33,7 +35,11 @@ fn peer(program: &Path, house: &House, port: u16, args: &[&str]) -> Peer {
     Peer { process, server }
 }
 
-fn free_port() -> u16 {
+fn peer(program: &Path, house: &House, port: u16, args: &[&str]) -> Peer {
+    peer_on(program, house, &house.dir.path().join("theirs"), port, args)
+}
+
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
 }
 
@@ -120,6 +126,11 @@ fn who_may_not_delete_is_told_so_as_prometheus_tells() {
                 wish(both, method, DELETE, params);
             }
             wish(both, method, CLEAN, &[]);
+            let asks = |skips| [("skip_head", skips)];
+            wish(both, method, SNAPSHOT, &asks("q"));
+            if method == "GET" || args.is_empty() {
+                wish(both, method, SNAPSHOT, &asks("true"));
+            }
         }
         ours.stop();
     }

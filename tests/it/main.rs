@@ -16,6 +16,7 @@ mod push;
 mod recovery;
 mod remote;
 mod scrape;
+mod snapshots;
 mod stress;
 mod target;
 mod tidy;
