@@ -185,6 +185,15 @@ pub struct TsdbStatus {
 /// What is done to the groups at the wall's time; returns the request that says it.
 pub type GatewayChange<'c> = &'c mut dyn FnMut(&mut Gateway, Timestamp) -> Result<Vec<u8>, push::Error>;
 
+/// A place in a file that does not fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DamageStatus {
+    pub shard: usize,
+    pub path: String,
+    pub offset: u64,
+    pub what: String,
+}
+
 /// Which snapshot is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotWish {
@@ -245,6 +254,8 @@ pub trait Backend: Send + Sync + 'static {
     fn tsdb_status(&self, limit: usize) -> Reply<TsdbStatus>;
     /// Ascending by their times.
     fn tsdb_blocks(&self) -> Reply<Vec<BlockStatus>>;
+    /// What of the stored data was found damaged, shard by shard.
+    fn damage(&self) -> Reply<Vec<DamageStatus>>;
     /// Takes a remote write body that came by a connection of this number.
     fn write(&self, protocol: Protocol, body: Bytes, connection: u64) -> Reply<remote::Answer>;
     /// Takes a request that another way of pushing was rewritten as: remote write 1.0, not packed.

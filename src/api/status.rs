@@ -129,6 +129,29 @@ pub async fn tsdb_blocks(backend: &dyn Backend) -> Result<Response, ApiError> {
     }))
 }
 
+/// What of the stored data was found damaged. Prometheus has no such endpoint.
+pub async fn damage(backend: &dyn Backend) -> Result<Response, ApiError> {
+    let all = backend.damage().await?;
+    Ok(respond::success(|j| {
+        j.object(|j| {
+            j.key("damage");
+            j.list(|j| {
+                for d in &all {
+                    j.item();
+                    j.object(|j| {
+                        j.key("shard");
+                        j.number(d.shard as u64);
+                        j.text_member("path", &d.path);
+                        j.key("offset");
+                        j.number(d.offset);
+                        j.text_member("what", &d.what);
+                    });
+                }
+            });
+        });
+    }))
+}
+
 fn block(j: &mut Json, b: &BlockStatus) {
     j.object(|j| {
         j.text_member("ulid", &b.ulid);

@@ -12,9 +12,9 @@ use model::{Labels, Matcher, Timestamp};
 use tokio::sync::Notify;
 
 use crate::api::backend::{
-    ActiveTarget, Answer, Backend, BlockStatus, DroppedTarget, Exemplar, FederatedSample, GatewayChange,
-    Health, MetadataEntry, NamedCount, Question, Reply, RunningQuery, RuntimeInfo, Scope, SnapshotWish,
-    Stats, TargetMetadata, Targets, TsdbStatus,
+    ActiveTarget, Answer, Backend, BlockStatus, DamageStatus, DroppedTarget, Exemplar, FederatedSample,
+    GatewayChange, Health, MetadataEntry, NamedCount, Question, Reply, RunningQuery, RuntimeInfo, Scope,
+    SnapshotWish, Stats, TargetMetadata, Targets, TsdbStatus,
 };
 use crate::api::doorway::Caller;
 use crate::api::error::{ApiError, ErrorKind};
@@ -46,6 +46,7 @@ use crate::shard::block::layout::{Header, Stats as BlockStats};
 use crate::shard::commons::Commons;
 use crate::shard::keeper::{Keeper, LogState};
 use crate::shard::meta::{Cardinality, Counted};
+use crate::shard::read_ahead::Damage;
 
 /// How a configuration is found again on reload.
 pub type LoadConfig = Box<dyn Fn() -> Result<Config, config::Error> + Send + Sync>;
@@ -289,6 +290,8 @@ fn blocks_of(keeper: &Keeper) -> BlockFigures {
         cache_hits: store.cache.hits.get(),
         cache_misses: store.cache.misses.get(),
         damage: store.damage_count.get(),
+        scrubs: p.scrubs.get(),
+        scrubbed_bytes: p.scrubbed_bytes.get(),
     }
 }
 
@@ -628,6 +631,21 @@ impl Backend for HouseBackend {
 
     fn snapshot(&self, wanted: SnapshotWish) -> Reply<String> {
         self.make_snapshot(wanted)
+    }
+
+    fn damage(&self) -> Reply<Vec<DamageStatus>> {
+        let all = self.on_all(|core| core.keeper.damage());
+        Box::pin(async move {
+            let of_shard = |(shard, all): (usize, Vec<Damage>)| {
+                all.into_iter().map(move |d| DamageStatus {
+                    shard,
+                    path: d.path.display().to_string(),
+                    offset: d.offset,
+                    what: d.what,
+                })
+            };
+            Ok(all.await?.into_iter().enumerate().flat_map(of_shard).collect())
+        })
     }
 
     fn write(&self, protocol: Protocol, body: Bytes, connection: u64) -> Reply<remote::Answer> {

@@ -94,6 +94,10 @@ pub struct Flags {
     #[arg(long = "storage.tsdb.block-reload-interval", default_value = "1m", hide = true)]
     pub block_interval: String,
 
+    /// In how long all blocks are read again, slowly, to see whether their checksums still fit; 0s for never.
+    #[arg(long = "storage.scrub-interval", default_value = "1d")]
+    pub scrub_pass: String,
+
     /// Memory for what was read of blocks, all shards together.
     #[arg(long = "storage.block-cache-size", default_value = "256MB")]
     pub block_cache_size: String,
@@ -193,6 +197,7 @@ impl Flags {
             ("storage.tsdb.no-lockfile", self.no_lockfile.to_string()),
             ("storage.tsdb.retention.time", self.retention_time.clone()),
             ("storage.tsdb.retention.size", self.retention_size.clone()),
+            ("storage.scrub-interval", self.scrub_pass.clone()),
             ("storage.block-cache-size", self.block_cache_size.clone()),
             ("storage.ack", format!("{:?}", self.ack).to_lowercase()),
             ("storage.head.max-series", self.max_series.to_string()),

@@ -49,6 +49,7 @@ struct Plan {
     /// Of one shard.
     block_cache_bytes: usize,
     block_interval: Duration,
+    scrub_pass: Duration,
     retention: Retention,
 }
 
@@ -69,6 +70,8 @@ pub struct Options {
     pub block_cache_bytes: u64,
     /// How often is looked for blocks to be made and to be removed.
     pub block_interval: Duration,
+    /// In how long all blocks are read again; zero for not at all.
+    pub scrub_pass: Duration,
     pub retention: Option<config::Retention>,
 }
 
@@ -90,6 +93,7 @@ impl House {
             features: options.features,
             block_cache_bytes: (options.block_cache_bytes / u64::from(options.shard_count.max(1))) as usize,
             block_interval: options.block_interval,
+            scrub_pass: options.scrub_pass,
             retention: retention::of_shard(options.retention, &dir.path, options.shard_count),
         };
         let factory = move |context: ShardContext<Core, Rows>| build(plan.clone(), context);
@@ -136,6 +140,11 @@ async fn build(plan: Plan, context: ShardContext<Core, Rows>) -> Result<Rc<Core>
     spawn(
         TaskClass::Background,
         keeper.clone().run_upkeep(context.pulse.clone(), context.gate.clone(), plan.block_interval),
+    )
+    .detach();
+    spawn(
+        TaskClass::Background,
+        keeper.clone().run_scrub(context.pulse.clone(), context.gate.clone(), plan.scrub_pass),
     )
     .detach();
     let sink = MeshSink {

@@ -70,6 +70,8 @@ pub struct BlockFigures {
     pub cache_hits: u64,
     pub cache_misses: u64,
     pub damage: u64,
+    pub scrubs: u64,
+    pub scrubbed_bytes: u64,
 }
 
 /// Upper bounds of request durations, Prometheus's own.
@@ -380,7 +382,7 @@ type ByType = fn(&ShardFigures) -> (u64, u64);
 type OfBlocks = fn(&BlockFigures) -> u64;
 
 /// Families of blocks: name, type, help.
-const BLOCK_FAMILIES: [(&str, &str, &str, OfBlocks); 14] = [
+const BLOCK_FAMILIES: [(&str, &str, &str, OfBlocks); 16] = [
     ("prometheus_tsdb_blocks_loaded", "gauge", "Number of currently loaded data blocks", |b| b.loaded),
     (
         "prometheus_tsdb_storage_blocks_bytes",
@@ -440,6 +442,13 @@ const BLOCK_FAMILIES: [(&str, &str, &str, OfBlocks); 14] = [
         "counter",
         "Places in block files that did not fit and were set aside.",
         |b| b.damage,
+    ),
+    ("systole_scrubs_total", "counter", "How often a shard read all its blocks again.", |b| b.scrubs),
+    (
+        "systole_scrubbed_bytes_total",
+        "counter",
+        "Bytes of blocks that were read again and held against their checksums.",
+        |b| b.scrubbed_bytes,
     ),
     ("systole_shards_with_blocks", "gauge", "Shards that have blocks.", |b| u64::from(b.loaded > 0)),
 ];

@@ -159,6 +159,11 @@ fn block_interval(text: &str) -> Result<Duration, Stop> {
     Ok(Duration::from_millis(ms.max(1000) as u64))
 }
 
+fn scrub_pass(text: &str) -> Result<Duration, Stop> {
+    let ms = duration_flag("storage.scrub-interval", text)?;
+    Ok(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+}
+
 /// The flags' retention holds where the configuration says none.
 fn with_retention(load: LoadConfig, flags: &Flags) -> Result<LoadConfig, String> {
     let default = retention::of_flags(&flags.retention_time, &flags.retention_size)?;
@@ -338,6 +343,7 @@ async fn run(
         block_cache_bytes: retention::bytes_of("storage.block-cache-size", &backend.flags.block_cache_size)
             .map_err(wrong)?,
         block_interval: block_interval(&backend.flags.block_interval)?,
+        scrub_pass: scrub_pass(&backend.flags.scrub_pass)?,
         retention: backend.loaded().config.storage.retention,
     };
     let house = tokio::task::spawn_blocking(move || House::start(&dir, options).map(|h| (h, dir)));

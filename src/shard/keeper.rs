@@ -316,6 +316,13 @@ impl Keeper {
         self.retention.replace(retention);
     }
 
+    /// What was found damaged, at the start and since.
+    pub fn damage(&self) -> Vec<Damage> {
+        let mut all = self.recovered.damage.clone();
+        all.extend(self.store.damage().into_iter().filter(|d| !self.recovered.damage.contains(d)));
+        all
+    }
+
     pub(in crate::shard) fn ask_checkpoint(&self) {
         self.checkpoint_asked.set(true);
         self.checkpoint_due.notify();

@@ -27,6 +27,7 @@ pub mod probe;
 pub mod read_ahead;
 pub mod record;
 pub mod reshard;
+pub mod scrub;
 pub mod select;
 pub mod snapshot;
 pub mod stream;

@@ -40,6 +40,9 @@ pub struct Probe {
     /// Blocks that went because of their age, and because of all blocks' size.
     pub time_retentions: Cell<u64>,
     pub size_retentions: Cell<u64>,
+    /// How often all blocks were read again, and bytes read so.
+    pub scrubs: Cell<u64>,
+    pub scrubbed_bytes: Cell<u64>,
 }
 
 fn add(cell: &Cell<u64>, n: usize) {
