@@ -475,7 +475,8 @@ impl Walk {
                 place.same_to = place.old.len() + 1;
                 self.keep_lines(&cache.lines, place);
                 debug_assert!(place.at_old - at_old == place.at_new - at_new);
-                if place.new.is_empty() {
+                if new.is_empty() {
+                    // There is no old page whose end it shares.
                     self.refuse_without_end(cache.syntax, place)?;
                 }
                 break;

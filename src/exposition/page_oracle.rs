@@ -254,6 +254,16 @@ fn a_refused_page_leaves_nothing() {
 }
 
 #[test]
+fn openmetrics_needs_its_end_from_the_first_page_on() {
+    for page in ["", "a 1\n", "# TYPE a counter\n", "# TYPE a counter\na_total 1\n"] {
+        let mut cache = PageCache::of(Syntax::OpenMetrics);
+        let got = PageReader::new().read(&mut cache, &mut page.as_bytes().to_vec()).map(drop);
+        let text = "data does not end with # EOF".to_owned();
+        assert_eq!(got, Err(crate::Error::Malformed(text)), "{page:?}");
+    }
+}
+
+#[test]
 fn nul_ends_a_page() {
     check(&["a 1\n\0b {\n", "a 1\n\0c {\n", "a 2\nb 1\n", "#x\0\na 1\n", "a 1\n"]);
 }
