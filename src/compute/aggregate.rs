@@ -16,7 +16,7 @@ mod histogram;
 mod tests;
 mod topk;
 
-pub use column::{AvgColumn, CountColumn, MaxColumn, MinColumn, SumColumn};
+pub use column::{AvgColumn, CountColumn, MaxColumn, MinColumn, SumColumn, add_row, overflows};
 pub use histogram::{HistogramAvg, HistogramSum};
 pub use topk::{Direction, TopK};
 

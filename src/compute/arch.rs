@@ -57,6 +57,11 @@ kernels! {
     kahan_add(row: &[f64], sum: &mut [f64], c: &mut [f64], count: &mut [u32]);
     /// Whether adding a row would make any sum infinite.
     any_overflow(row: &[f64], sum: &[f64]) -> bool;
+    /// Makes gains of counters into what they are extrapolated to the edges of their windows, and divides by `window`.
+    extrapolate(first: &[f64], gain: &mut [f64], sampled: &[f64], to_start: &[f64], to_end: &[f64], window: f64);
+    /// Whether the zero of some counter may be nearer than the start of its window: not where `sampled * first` is
+    /// above `far * gain`. Gains too small to compare products of are near.
+    any_near_zero(first: &[f64], gain: &[f64], sampled: &[f64], far: &[f64]) -> bool;
     /// Counts present values.
     count_present(row: &[f64], count: &mut [u32]);
     /// Keeps the lesser of each step; absent values lose to all, NaN to numbers.

@@ -5,11 +5,14 @@
 //! sums of whole numbers come from prefix sums (they are exact, so order does not matter). Sums of other floats
 //! have one order, the window's, and no shortcut.
 
+mod rates;
 #[cfg(test)]
 mod tests;
 
-use crate::range::{Modifier, RangeFunction, extrapolation};
-use crate::range::{NoHistograms, RateKind, Sampled, Window, avg_floats, max_floats, min_floats, sum_floats};
+pub use rates::RateTable;
+
+use crate::range::{Modifier, RangeFunction};
+use crate::range::{NoHistograms, RateKind, Window, avg_floats, max_floats, min_floats, sum_floats};
 use crate::{ABSENT, Notes, Value, arch};
 use std::ops::Range;
 
@@ -173,60 +176,8 @@ fn rates(
     table: &WindowTable,
     out: &mut Vec<f64>,
 ) -> Notes {
-    let Series { times, values, .. } = series;
-    let mut mask = Vec::new();
-    if kind.is_counter() {
-        mask.resize(values.len() / 64 + 1, 0u64);
-        arch::drops(values, &mut mask);
-    }
-    // Most counters are never reset within a query.
-    let any_drop = mask.iter().any(|&word| word != 0);
-    for step in 0..table.windows.len() {
-        let range = table.range(step);
-        if range.len() < 2 {
-            out.push(ABSENT);
-            continue;
-        }
-        let (first, last) = (range.start, range.end - 1);
-        let mut gain = values[last] - values[first];
-        if any_drop {
-            each_bit(&mask, first..last, |i| gain += values[i]);
-        }
-        let (start, end) = steps.range_at(step);
-        let sampled = Sampled {
-            start,
-            end,
-            first_time: times[first],
-            last_time: times[last],
-            gap_count: last - first,
-            began: None,
-            first: values[first],
-            gain,
-        };
-        out.push(gain * extrapolation(&sampled, kind));
-    }
+    RateTable::new(kind, series.times, steps, table).eval(series.values, out);
     Notes::NONE
-}
-
-/// Calls `each` with every set bit of a range, ascending.
-fn each_bit(mask: &[u64], range: Range<usize>, mut each: impl FnMut(usize)) {
-    if range.is_empty() {
-        return;
-    }
-    let (first_word, last_word) = (range.start / 64, (range.end - 1) / 64);
-    for (word_idx, &word) in mask.iter().enumerate().take(last_word + 1).skip(first_word) {
-        let mut word = word;
-        if word_idx == first_word {
-            word &= u64::MAX << (range.start % 64);
-        }
-        if word_idx == last_word {
-            word &= u64::MAX >> (63 - (range.end - 1) % 64);
-        }
-        while word != 0 {
-            each(word_idx * 64 + word.trailing_zeros() as usize);
-            word &= word - 1;
-        }
-    }
 }
 
 /// Sums (or means) of values all of whose sums are exact.

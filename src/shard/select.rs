@@ -9,6 +9,8 @@ use std::sync::Arc;
 use model::histogram::FloatHistogram;
 use model::{SeriesId, Timestamp};
 
+use crate::shard::head::group::Columns;
+use crate::shard::head::newest::Unwound;
 use crate::shard::head::wide::Wide;
 
 /// A native histogram at a time.
@@ -44,15 +46,31 @@ pub struct Batch {
     pub values: Vec<f64>,
     pub starts: Vec<Timestamp>,
     pub histograms: Vec<HistogramPoint>,
+    /// Where a selection asks for it, series with a number at each of the same times, who are not among `series`:
+    /// what [`Batch::whole_values`] takes says where those are.
+    pub whole: Vec<(SeriesId, u32)>,
+    pub(in crate::shard) columns: Columns,
 }
 
 impl Batch {
+    /// The times of all that is whole.
+    pub fn whole_times(&self) -> &[Timestamp] {
+        &self.columns.times
+    }
+
+    #[inline]
+    pub fn whole_values(&self, column: u32) -> &[f64] {
+        let n = self.columns.times.len();
+        &self.columns.values[column as usize * n..][..n]
+    }
+
     pub fn clear(&mut self) {
         self.series.clear();
         self.times.clear();
         self.values.clear();
         self.starts.clear();
         self.histograms.clear();
+        self.whole.clear();
     }
 
     pub fn times_of(&self, s: &BatchSeries) -> &[Timestamp] {
@@ -89,8 +107,11 @@ pub struct Selection {
     pub(in crate::shard) scattered: Vec<SeriesId>,
     /// Of each series only the newest sample is wanted. Where it can be had without decoding, batches hold no other.
     pub newest_only: bool,
+    /// Series with a number at each time of their group are wanted as [`Batch::whole`].
+    pub wants_whole: bool,
     pub(in crate::shard) placed_read: usize,
     pub(in crate::shard) scattered_read: usize,
+    pub(in crate::shard) unwound: Unwound,
 }
 
 impl Selection {

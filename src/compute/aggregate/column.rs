@@ -6,6 +6,16 @@
 use super::{Avg, Max, Min};
 use crate::{ABSENT, arch, is_absent};
 
+/// Adds a row to sums with compensation, each step to its own; [`ABSENT`] leaves its step as it is.
+pub fn add_row(row: &[f64], sum: &mut [f64], c: &mut [f64], count: &mut [u32]) {
+    arch::kahan_add(row, sum, c, count);
+}
+
+/// Whether adding a row would make any sum infinite.
+pub fn overflows(row: &[f64], sum: &[f64]) -> bool {
+    arch::any_overflow(row, sum)
+}
+
 /// Sums by step.
 #[derive(Clone, Debug, Default)]
 pub struct SumColumn {

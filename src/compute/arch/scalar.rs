@@ -23,6 +23,41 @@ pub(super) fn any_overflow(row: &[f64], sum: &[f64]) -> bool {
 }
 
 #[inline(always)]
+pub(super) fn extrapolate(
+    first: &[f64],
+    gain: &mut [f64],
+    sampled: &[f64],
+    to_start: &[f64],
+    to_end: &[f64],
+    window: f64,
+) {
+    let n = gain.len().min(first.len()).min(sampled.len()).min(to_start.len()).min(to_end.len());
+    let (first, gain, sampled) = (&first[..n], &mut gain[..n], &sampled[..n]);
+    let (to_start, to_end) = (&to_start[..n], &to_end[..n]);
+    for i in 0..n {
+        let to_zero = sampled[i] * (first[i] / gain[i]);
+        let is_near = (gain[i] > 0.0) & (first[i] >= 0.0) & (to_zero < to_start[i]);
+        let start = if is_near { to_zero } else { to_start[i] };
+        let factor = (sampled[i] + start + to_end[i]) / sampled[i];
+        let factor = if sampled[i] == 0.0 { 1.0 } else { factor };
+        gain[i] *= factor / window;
+    }
+}
+
+#[inline(always)]
+pub(super) fn any_near_zero(first: &[f64], gain: &[f64], sampled: &[f64], far: &[f64]) -> bool {
+    const GAIN_MIN: f64 = 1e-200;
+    let n = gain.len().min(first.len()).min(sampled.len()).min(far.len());
+    let (first, gain, sampled, far) = (&first[..n], &gain[..n], &sampled[..n], &far[..n]);
+    let mut any = false;
+    for i in 0..n {
+        let is_far = (sampled[i] * first[i] > far[i] * gain[i]) & (gain[i] >= GAIN_MIN);
+        any |= (gain[i] > 0.0) & (first[i] >= 0.0) & !is_far;
+    }
+    any
+}
+
+#[inline(always)]
 pub(super) fn count_present(row: &[f64], count: &mut [u32]) {
     for (n, v) in count.iter_mut().zip(row) {
         *n += u32::from(v.to_bits() != ABSENT_BITS);

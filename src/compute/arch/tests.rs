@@ -20,6 +20,9 @@ fn value() -> impl Strategy<Value = f64> {
 /// The shape of [`kahan_add`].
 type Kernel<'a> = &'a dyn Fn(&[f64], &mut [f64], &mut [f64], &mut [u32]);
 
+/// The shape of [`extrapolate`].
+type Extrapolation<'a> = &'a dyn Fn(&[f64], &mut [f64], &[f64], &[f64], &[f64], f64);
+
 fn bits(values: &[f64]) -> Vec<u64> {
     values.iter().map(|v| if v.is_nan() && !crate::is_absent(*v) { 1 } else { v.to_bits() }).collect()
 }
@@ -89,6 +92,26 @@ proptest! {
         }
         prop_assert_eq!(all_exact(&row), scalar::all_exact(&row));
         prop_assert_eq!(any_stale(&row), row.iter().any(|v| crate::is_absent(*v)));
+    }
+
+    #[test]
+    fn extrapolations_agree(rows in proptest::collection::vec((value(), value(), 0..9u8, 0..9u8, 0..9u8), 0..200)) {
+        let column = |of: &dyn Fn(&(f64, f64, u8, u8, u8)) -> f64| rows.iter().map(of).collect::<Vec<f64>>();
+        let (first, gain) = (column(&|r| r.0), column(&|r| r.1));
+        let times = [column(&|r| r.2.into()), column(&|r| r.3.into()), column(&|r| r.4.into())];
+        let run = |f: Extrapolation<'_>| {
+            let mut gain = gain.clone();
+            f(&first, &mut gain, &times[0], &times[1], &times[2], 60.0);
+            bits(&gain)
+        };
+        let expect = run(&scalar::extrapolate);
+        prop_assert_eq!(&run(&extrapolate), &expect);
+        #[cfg(target_arch = "x86_64")]
+        if std::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has the feature that the twin is compiled for.
+            let got = run(&|f, g, s, a, b, w| unsafe { avx2::extrapolate(f, g, s, a, b, w) });
+            prop_assert_eq!(&got, &expect);
+        }
     }
 
     #[test]

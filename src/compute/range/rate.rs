@@ -48,11 +48,11 @@ pub fn extrapolation(s: &Sampled, kind: RateKind) -> f64 {
 /// What of an extrapolation depends on times alone: series that were scraped together share it.
 #[derive(Clone, Copy, Debug)]
 pub struct Edges {
-    sampled: f64,
-    to_start: f64,
-    to_end: f64,
+    pub(crate) sampled: f64,
+    pub(crate) to_start: f64,
+    pub(crate) to_end: f64,
     /// Length of the window, where a rate is asked for.
-    window: Option<f64>,
+    pub(crate) window: Option<f64>,
     /// The counter's zero limits how far back the series may have begun.
     ends_at_zero: bool,
 }

@@ -66,6 +66,35 @@ proptest! {
     }
 
     #[test]
+    fn rates_of_series_with_the_same_regular_times_are_those_of_each_window(
+        columns in proptest::collection::vec(proptest::collection::vec(value(), 40), 1..5),
+        (gap, range, phase) in (1i64..4, 1i64..9, -20i64..20),
+    ) {
+        let times: Vec<i64> = (0..40).map(|i| i * 15_000).collect();
+        let (interval, range) = (gap * 15_000, range * 15_000);
+        let steps = Steps { first: 60_000 + phase * 1000, interval, count: 16, range, offset: 0 };
+        let table = WindowTable::new(&times, &steps);
+        let kinds = [
+            (RateKind::Rate, RangeFunction::Rate),
+            (RateKind::Increase, RangeFunction::Increase),
+            (RateKind::Delta, RangeFunction::Delta),
+        ];
+        let (mut fast, mut plain) = (Vec::new(), Vec::new());
+        for (kind, f) in kinds {
+            let mut rates = RateTable::new(kind, &times, &steps, &table);
+            for values in &columns {
+                rates.eval(values, &mut fast);
+                let series = Series { times: &times, values, starts: &[] };
+                eval_naive(f, series, &steps, &table, &mut plain);
+                let bits = |column: &[f64]| -> Vec<u64> {
+                    column.iter().map(|v| if v.is_nan() && !crate::is_absent(*v) { 1 } else { v.to_bits() }).collect()
+                };
+                prop_assert_eq!(bits(&fast), bits(&plain), "{:?}", f);
+            }
+        }
+    }
+
+    #[test]
     fn wide_results_are_those_of_each_window((times, values) in series(), steps in steps()) {
         let table = WindowTable::new(&times, &steps);
         let series = Series { times: &times, values: &values, starts: &[] };

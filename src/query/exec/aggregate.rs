@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use compute::aggregate::{HistogramAvg, HistogramSum};
+use compute::aggregate::{HistogramAvg, HistogramSum, add_row, overflows};
 use compute::{Answer, Notes};
 use model::histogram::FloatHistogram;
 use model::{Labels, kahan};
@@ -29,12 +29,6 @@ struct Sum {
 const SCALE: f64 = 1.0 / 18_446_744_073_709_551_616.0;
 
 impl Sum {
-    #[inline]
-    fn add(&mut self, x: f64) {
-        (self.sum, self.comp) = kahan::inc(x, self.sum, self.comp);
-        self.count += 1;
-    }
-
     /// Adds for a mean: a sum that leaves the range of floats goes on scaled.
     #[inline]
     fn add_mean(&mut self, x: f64) {
@@ -83,6 +77,80 @@ impl Sum {
         // Divided in twice the width: two roundings would show how the sum was put together.
         let mean = Wide::normal(self.sum, self.comp).over(n).hi;
         if self.is_scaled { mean / SCALE } else { mean }
+    }
+}
+
+/// Sums by group and step, in columns, so that a row's steps are added side by side.
+#[derive(Clone, Debug, Default)]
+struct Sums {
+    sum: Vec<f64>,
+    comp: Vec<f64>,
+    count: Vec<u32>,
+    /// Which are kept scaled; empty while none is.
+    scaled: Vec<bool>,
+}
+
+/// Rows of fewer steps are added one by one: a kernel's call costs as much.
+const KERNEL_STEPS_MIN: usize = 4;
+
+impl Sums {
+    fn len(&self) -> usize {
+        self.sum.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.len() * (8 + 8 + 4) + self.scaled.len()
+    }
+
+    fn resize(&mut self, n: usize) {
+        self.sum.resize(n, 0.0);
+        self.comp.resize(n, 0.0);
+        self.count.resize(n, 0);
+        if !self.scaled.is_empty() {
+            self.scaled.resize(n, false);
+        }
+    }
+
+    fn get(&self, i: usize) -> Sum {
+        let is_scaled = self.scaled.get(i).is_some_and(|s| *s);
+        Sum { sum: self.sum[i], comp: self.comp[i], count: self.count[i], is_scaled }
+    }
+
+    fn set(&mut self, i: usize, s: Sum) {
+        (self.sum[i], self.comp[i], self.count[i]) = (s.sum, s.comp, s.count);
+        if s.is_scaled {
+            self.scaled.resize(self.sum.len(), false);
+            self.scaled[i] = true;
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = Sum> + '_ {
+        (0..self.len()).map(|i| self.get(i))
+    }
+
+    #[inline]
+    fn add(&mut self, i: usize, x: f64) {
+        (self.sum[i], self.comp[i]) = kahan::inc(x, self.sum[i], self.comp[i]);
+        self.count[i] += 1;
+    }
+
+    fn add_row(&mut self, from: usize, row: &[f64], is_mean: bool) {
+        let to = from + row.len();
+        let is_plain = !is_mean || self.scaled.is_empty() && !overflows(row, &self.sum[from..to]);
+        if is_plain && row.len() >= KERNEL_STEPS_MIN {
+            let (sum, comp) = (&mut self.sum[from..to], &mut self.comp[from..to]);
+            add_row(row, sum, comp, &mut self.count[from..to]);
+            return;
+        }
+        for (i, v) in (from..to).zip(row).filter(|(_, v)| !is_absent(**v)) {
+            if is_plain {
+                self.add(i, *v);
+            } else {
+                let mut sum = self.get(i);
+                sum.add_mean(*v);
+                self.set(i, sum);
+            }
+        }
     }
 }
 
@@ -174,7 +242,7 @@ impl Spread {
 /// The cells of all groups: `cells[group * step_count + step]`.
 #[derive(Clone, Debug)]
 enum Cells {
-    Sums(Vec<Sum>),
+    Sums(Sums),
     /// min and max.
     Extremes(Vec<f64>),
     Counts(Vec<u64>),
@@ -215,7 +283,7 @@ impl Tally {
     pub fn new(op: Aggregator, step_count: usize) -> Option<Tally> {
         use Aggregator::*;
         let cells = match op {
-            Sum | Avg => Cells::Sums(Vec::new()),
+            Sum | Avg => Cells::Sums(Sums::default()),
             Min | Max => Cells::Extremes(Vec::new()),
             Count | Group => Cells::Counts(Vec::new()),
             Stddev | Stdvar => Cells::Spreads(Vec::new()),
@@ -229,7 +297,7 @@ impl Tally {
     fn reach(&mut self, group: usize) {
         let need = (group + 1) * self.step_count;
         match &mut self.cells {
-            Cells::Sums(c) if c.len() < need => c.resize(need, Sum::default()),
+            Cells::Sums(c) if c.len() < need => c.resize(need),
             Cells::Extremes(c) if c.len() < need => c.resize(need, ABSENT),
             Cells::Counts(c) if c.len() < need => c.resize(need, 0),
             Cells::Spreads(c) if c.len() < need => c.resize(need, Spread::default()),
@@ -277,7 +345,7 @@ impl Tally {
     pub fn add_float(&mut self, group: u32, v: f64) {
         let at = group as usize * self.step_count;
         match &mut self.cells {
-            Cells::Sums(c) if self.op == Aggregator::Sum && at < c.len() => c[at].add(v),
+            Cells::Sums(c) if self.op == Aggregator::Sum && at < c.len() => c.add(at, v),
             _ => {
                 self.reach(group as usize);
                 self.add_floats(at, &[v]);
@@ -288,7 +356,7 @@ impl Tally {
     /// Memory that is held, nearly.
     pub fn bytes(&self) -> usize {
         let cells = match &self.cells {
-            Cells::Sums(c) => c.len() * size_of::<Sum>(),
+            Cells::Sums(c) => c.bytes(),
             Cells::Extremes(c) => c.len() * 8,
             Cells::Counts(c) => c.len() * 8,
             Cells::Spreads(c) => c.len() * size_of::<Spread>(),
@@ -302,12 +370,7 @@ impl Tally {
         let range = from..from + floats.len();
         let present = |v: &f64| !is_absent(*v);
         match &mut self.cells {
-            Cells::Sums(c) if is_mean => {
-                c[range].iter_mut().zip(floats).filter(|(_, v)| present(v)).for_each(|(c, v)| c.add_mean(*v));
-            }
-            Cells::Sums(c) => {
-                c[range].iter_mut().zip(floats).filter(|(_, v)| present(v)).for_each(|(c, v)| c.add(*v));
-            }
+            Cells::Sums(c) => c.add_row(from, floats, is_mean),
             Cells::Extremes(c) => {
                 let is_max = self.op == Aggregator::Max;
                 for (c, v) in c[range].iter_mut().zip(floats).filter(|(_, v)| present(v)) {
@@ -340,8 +403,14 @@ impl Tally {
         let at = |i: usize| group_of[i / n] as usize * n + i % n;
         match (&mut self.cells, other.cells) {
             (Cells::Sums(a), Cells::Sums(b)) => {
-                for (i, s) in b.into_iter().enumerate().filter(|(_, s)| s.count > 0) {
-                    if a[at(i)].count == 0 { a[at(i)] = s } else { a[at(i)].merge(s, is_mean) }
+                for (i, s) in b.all().enumerate().filter(|(_, s)| s.count > 0) {
+                    let mut mine = a.get(at(i));
+                    if mine.count == 0 {
+                        mine = s
+                    } else {
+                        mine.merge(s, is_mean)
+                    }
+                    a.set(at(i), mine);
                 }
             }
             (Cells::Extremes(a), Cells::Extremes(b)) => {
@@ -405,8 +474,8 @@ impl Tally {
         let op = self.op;
         match &mut self.cells {
             Cells::Sums(c) => {
-                let value = |s: &Sum| if op == Aggregator::Avg { s.mean() } else { s.total() };
-                c[range].iter().map(|s| if s.count == 0 { ABSENT } else { value(s) }).collect()
+                let value = |s: Sum| if op == Aggregator::Avg { s.mean() } else { s.total() };
+                range.map(|i| c.get(i)).map(|s| if s.count == 0 { ABSENT } else { value(s) }).collect()
             }
             Cells::Extremes(c) => c[range].to_vec(),
             Cells::Counts(c) => {
@@ -444,7 +513,7 @@ impl Tally {
             let (mine, rest) = pending.split_at(pending.partition_point(|p| p.step == first.step));
             pending = rest;
             let step = first.step as usize;
-            if cells[from + step].count > 0 {
+            if cells.count[from + step] > 0 {
                 notes.mixed_floats_histograms_aggregation(span);
                 row.floats[step] = ABSENT;
                 continue;

@@ -58,6 +58,9 @@ const TURN_SERIES: usize = 64;
 /// Series of which a rate is taken between two breaths, where columns hold what it takes: 20-40 ns each.
 const TURN_EDGES: usize = 512;
 
+/// The same at all steps of a range: some 50-100 ns each.
+const TURN_WHOLE: usize = 256;
+
 /// Samples decoded between two breaths, where series are long.
 const TURN_SAMPLES: usize = 8 * 1024;
 
@@ -79,6 +82,7 @@ pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, E
     }
     fragment.meter.select(selection.series_count() as u64);
     selection.newest_only = newest_is_enough(fragment);
+    selection.wants_whole = ranger_of(fragment).is_some_and(|r| r.is_rate_of_columns());
     let mut work = shard.with(|s| Work::new(s, fragment));
     let (mut batch, mut edges) = (Batch::default(), EdgeColumns::default());
     shard.breathe().await?;
@@ -109,15 +113,7 @@ pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, E
             break;
         }
         batch_number += 1;
-        let mut series = batch.series.as_slice();
-        while !series.is_empty() {
-            let turn = turn_length(series);
-            let (now, rest) = series.split_at(turn);
-            series = rest;
-            shard.with(|s| work.take(s, &batch, batch_number, now))?;
-            work.end_turn()?;
-            shard.breathe().await?;
-        }
+        take_batch(shard, &mut work, &batch, batch_number).await?;
         shard.breathe().await?;
     }
     let mut rows = Vec::with_capacity(work.rows.len());
@@ -128,6 +124,46 @@ pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, E
         shard.breathe().await?;
     }
     Ok(work.finish(rows))
+}
+
+/// Computes the series of a batch, in turns.
+async fn take_batch<A: Access>(
+    shard: &A,
+    work: &mut Work<'_>,
+    batch: &Batch,
+    batch_number: u64,
+) -> Result<(), Error> {
+    let turn = (TURN_SAMPLES / batch.whole_times().len().max(1)).clamp(1, TURN_WHOLE);
+    for some in batch.whole.chunks(turn) {
+        shard.with(|s| work.take_whole(s, batch, batch_number, some))?;
+        work.end_turn()?;
+        shard.breathe().await?;
+    }
+    let mut series = batch.series.as_slice();
+    while !series.is_empty() {
+        let turn = turn_length(series);
+        let (now, rest) = series.split_at(turn);
+        series = rest;
+        shard.with(|s| work.take(s, batch, batch_number, now))?;
+        work.end_turn()?;
+        shard.breathe().await?;
+    }
+    Ok(())
+}
+
+/// The range function that the fragment begins with.
+fn ranger_of(fragment: &Fragment) -> Option<Ranger<'_>> {
+    let Fragment { steps, settings, chain, .. } = fragment;
+    let Read::Window { function, range, params, span, .. } = &chain.read else { return None };
+    Some(Ranger {
+        selector: &chain.selector,
+        steps: *steps,
+        settings: *settings,
+        function: *function,
+        range: *range,
+        params,
+        span: *span,
+    })
 }
 
 /// Which rate of whole groups at one moment the fragment aggregates, if it does nothing else.
@@ -371,6 +407,36 @@ impl<'f> Work<'f> {
         Ok(())
     }
 
+    /// Computes the next series of a batch that are whole: rates at all steps.
+    fn take_whole(
+        &mut self,
+        shard: &Shard,
+        batch: &Batch,
+        batch_number: u64,
+        some: &[(SeriesId, u32)],
+    ) -> Result<(), Error> {
+        let Some(ranger) = ranger_of(self.fragment) else { return Ok(()) };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let counts_steps = !self.load.by_step.is_empty();
+        // Series whose times are shared within a batch begin at its first time.
+        let (rates, load) = ranger.rates(batch.whole_times(), batch_number << 32, &mut scratch, counts_steps);
+        self.series_read += some.len() as u64;
+        some.iter().for_each(|_| self.load.merge(load));
+        if let Some(rates) = rates {
+            for (id, column) in some {
+                let mut row = self.take_row();
+                rates.eval(batch.whole_values(*column), &mut row.floats);
+                self.judge_rate(shard, *id);
+                self.keep(shard, *id, row);
+            }
+        }
+        self.scratch = scratch;
+        if self.sample_count > self.fragment.samples_max {
+            return Err(Error::TooManySamples);
+        }
+        Ok(())
+    }
+
     /// Counts a series of which a batch holds one sample, without looking at it further; false where it holds more.
     fn counted(&mut self, shard: &Shard, batch: &Batch, s: &BatchSeries) -> bool {
         let (Some(folding), [time], [value]) = (&mut self.folding, batch.times_of(s), batch.values_of(s))
@@ -390,10 +456,7 @@ impl<'f> Work<'f> {
 
     /// Computes one series.
     fn one(&mut self, shard: &Shard, id: SeriesId, samples: Samples<'_>) -> Result<(), Error> {
-        let mut row = self.row.take().unwrap_or_else(|| Row::new(Labels::empty()));
-        row.floats.clear();
-        row.histograms.clear();
-        row.drop_name = self.drops_name && self.fragment.settings.delayed_name_removal;
+        let mut row = self.take_row();
         self.read(shard, id, samples, &mut row)?;
         if row.floats.iter().all(|v| is_absent(*v)) {
             row.floats.clear();
@@ -402,6 +465,21 @@ impl<'f> Work<'f> {
             self.row = Some(row);
             return Ok(());
         }
+        self.keep(shard, id, row);
+        Ok(())
+    }
+
+    /// An empty row.
+    fn take_row(&mut self) -> Row {
+        let mut row = self.row.take().unwrap_or_else(|| Row::new(Labels::empty()));
+        row.floats.clear();
+        row.histograms.clear();
+        row.drop_name = self.drops_name && self.fragment.settings.delayed_name_removal;
+        row
+    }
+
+    /// Maps a row that was read, and adds it to its group or to the answer.
+    fn keep(&mut self, shard: &Shard, id: SeriesId, mut row: Row) {
         for map in &self.fragment.chain.maps {
             elementwise::apply(map, &mut row, &mut self.notes);
         }
@@ -418,7 +496,6 @@ impl<'f> Work<'f> {
         } else {
             self.row = Some(row);
         }
-        Ok(())
     }
 
     fn read(
@@ -444,16 +521,8 @@ impl<'f> Work<'f> {
                     latest_time(samples, &chain.selector, *steps, settings.lookback, of_start, row);
                 }
             }
-            Read::Window { function, range, params, span, .. } => {
-                let ranger = Ranger {
-                    selector: &chain.selector,
-                    steps: *steps,
-                    settings: *settings,
-                    function: *function,
-                    range: *range,
-                    params,
-                    span: *span,
-                };
+            Read::Window { function, .. } => {
+                let Some(ranger) = ranger_of(self.fragment) else { return Ok(()) };
                 let (scratch, notes) = (&mut self.scratch, &mut self.notes);
                 ranger.fill(samples, scratch, &name, row, notes, &mut self.load)?;
                 let is_rate = matches!(function, Function::Rate | Function::Increase);

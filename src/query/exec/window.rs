@@ -5,7 +5,7 @@ use std::sync::Arc;
 use compute::range::{
     Edges, HistogramSample, InvalidFactor, Modifier, RangeFunction, RateKind, Sampled, Window, smooth_instant,
 };
-use compute::wide::{self, WindowTable};
+use compute::wide::{self, RateTable, WindowTable};
 use compute::{Answer, Notes};
 use model::histogram::{CounterResetHint, FloatHistogram};
 use model::{Timestamp, is_stale};
@@ -75,9 +75,23 @@ pub struct Scratch {
     table_load: Load,
     /// Where there is one window and a rate is taken of it.
     single_rate: Option<SingleRate>,
+    /// Where there are several.
+    rates: Option<RateTable>,
 }
 
 impl Scratch {
+    /// What the times of a new table tell of a rate, where `function` is one.
+    fn note_rates(&mut self, function: RangeFunction, times: &[Timestamp], steps: &wide::Steps) {
+        (self.single_rate, self.rates) = (None, None);
+        if let [window] = self.table.windows.as_slice() {
+            let (start, end) = steps.range_at(0);
+            let times = &times[window.0 as usize..window.1 as usize];
+            self.single_rate = SingleRate::new(function, times, start, end);
+        } else if let Some(kind) = rate_kind(function) {
+            self.rates = Some(RateTable::new(kind, times, steps, &self.table));
+        }
+    }
+
     /// The samples that are not staleness markers.
     fn live<'a>(&'a mut self, s: Samples<'a>) -> Samples<'a> {
         let mut live = s;
@@ -219,6 +233,63 @@ impl Ranger<'_> {
         range_function(self.function, &[], 0).ok().flatten()
     }
 
+    fn wide_steps(&self) -> wide::Steps {
+        wide::Steps {
+            first: self.steps.start,
+            interval: self.steps.interval,
+            count: self.steps.count,
+            range: self.range,
+            offset: self.selector.offset,
+        }
+    }
+
+    /// Makes what the times of a series tell, unless the last one had the same.
+    fn prepare(
+        &self,
+        function: RangeFunction,
+        times: &[Timestamp],
+        number: u64,
+        scratch: &mut Scratch,
+        counts_steps: bool,
+    ) {
+        if number != 0 && number == scratch.table_number {
+            return;
+        }
+        let steps = self.wide_steps();
+        scratch.table.rebuild(times, &steps);
+        scratch.table_number = number;
+        scratch.note_rates(function, times, &steps);
+        scratch.table_load = Load::new(self.steps.count, counts_steps);
+        let mut read_to = 0;
+        for (step, (from, to)) in scratch.table.windows.iter().enumerate() {
+            let read = to.saturating_sub(read_to.max(*from));
+            scratch.table_load.add(step, u64::from(to - from), u64::from(read));
+            read_to = *to;
+        }
+    }
+
+    /// Whether this is a rate at several steps, of which whole columns are worth having.
+    pub fn is_rate_of_columns(&self) -> bool {
+        let is_plain = self.modifier() == Modifier::Plain && self.selector.at.is_none();
+        let function = range_function(self.function, &[], 0).ok().flatten();
+        is_plain && self.params.is_empty() && self.steps.count > 1 && function.and_then(rate_kind).is_some()
+    }
+
+    /// The rates of series that have the same times and a number at each, and what each of them adds to the load.
+    /// `None` where there is none at any step.
+    pub fn rates<'s>(
+        &self,
+        times: &[Timestamp],
+        number: u64,
+        scratch: &'s mut Scratch,
+        counts_steps: bool,
+    ) -> (Option<&'s mut RateTable>, &'s Load) {
+        if let Some(function) = range_function(self.function, &[], 0).ok().flatten() {
+            self.prepare(function, times, number, scratch, counts_steps);
+        }
+        (scratch.rates.as_mut().filter(|r| !r.is_empty()), &scratch.table_load)
+    }
+
     /// [`Self::fill`] with one table of windows for all series that have the same times.
     fn fill_wide(
         &self,
@@ -228,13 +299,6 @@ impl Ranger<'_> {
         row: &mut Row,
         load: &mut Load,
     ) {
-        let steps = wide::Steps {
-            first: self.steps.start,
-            interval: self.steps.interval,
-            count: self.steps.count,
-            range: self.range,
-            offset: self.selector.offset,
-        };
         let without = if s.values.iter().any(|v| is_stale(*v)) {
             wide::without_stale(s.times, s.values, &[])
         } else {
@@ -244,24 +308,7 @@ impl Ranger<'_> {
             Some((times, values, _)) => (times.as_slice(), values.as_slice(), 0),
             None => (s.times, s.values, s.times_number),
         };
-        if number == 0 || number != scratch.table_number {
-            scratch.table.rebuild(times, &steps);
-            scratch.table_number = number;
-            scratch.single_rate = match scratch.table.windows.as_slice() {
-                [window] => {
-                    let (start, end) = steps.range_at(0);
-                    SingleRate::new(function, &times[window.0 as usize..window.1 as usize], start, end)
-                }
-                _ => None,
-            };
-            scratch.table_load = Load::new(self.steps.count, !load.by_step.is_empty());
-            let mut read_to = 0;
-            for (step, (from, to)) in scratch.table.windows.iter().enumerate() {
-                let read = to.saturating_sub(read_to.max(*from));
-                scratch.table_load.add(step, u64::from(to - from), u64::from(read));
-                read_to = *to;
-            }
-        }
+        self.prepare(function, times, number, scratch, !load.by_step.is_empty());
         if scratch.table_load.seen == 0 {
             return;
         }
@@ -269,6 +316,11 @@ impl Ranger<'_> {
         if let ([window], Some(rate)) = (scratch.table.windows.as_slice(), &scratch.single_rate) {
             row.floats.clear();
             row.floats.push(rate.of(&values[window.0 as usize..window.1 as usize]));
+            return;
+        }
+        let steps = self.wide_steps();
+        if let Some(rates) = &mut scratch.rates {
+            rates.eval(values, &mut row.floats);
             return;
         }
         let series = wide::Series { times, values, starts: &[] };

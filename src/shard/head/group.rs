@@ -54,7 +54,7 @@ impl Default for Group {
 }
 
 /// Columns that a group decodes into: one run of values a slot, over shared times.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::shard) struct Columns {
     pub(in crate::shard) times: Vec<Timestamp>,
     /// Slot-major: `values[i * times.len() ..]` for the i-th slot asked for; [`ABSENT`] where it has no sample.
@@ -65,6 +65,7 @@ pub(in crate::shard) struct Columns {
 }
 
 /// The rows of a sealed window that a reading wants, and where they go in each column.
+#[derive(Clone, Debug)]
 struct WindowPart {
     window: usize,
     rows: Range<usize>,
@@ -256,16 +257,9 @@ impl Group {
         }
     }
 
-    /// The newest row, if it is a full one within these times: its time, and by slot what it has (a slot whose value
-    /// does not repeat has none). `None` says nothing: rows must be read.
-    pub(in crate::shard) fn newest_row(
-        &self,
-        mint: Timestamp,
-        maxt: Timestamp,
-    ) -> Option<(Timestamp, &[f64])> {
-        let is_full = self.open.last_row().is_some_and(|r| !r.is_partial);
-        let is_inside = (mint..=maxt).contains(&self.last_time);
-        (is_full && is_inside).then_some((self.last_time, self.last.as_slice()))
+    /// The value of each slot after the last row; none where a group that is over has given them back.
+    pub(in crate::shard) fn last_values(&self) -> &[f64] {
+        &self.last
     }
 
     /// Whether a partial row is newer than all that is known of its slots, so that no single slot needs a look.
@@ -492,6 +486,7 @@ fn place_named(row: &Row<'_>, slots: &[u32], stride: usize, r: usize, values: &m
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::head::newest::Unwound;
     use crate::shard::head::row::is_absent;
     use model::STALE_NAN;
 
@@ -583,10 +578,17 @@ mod tests {
         }
         row(&mut g, 10, false, &[(0, 1.0), (1, 5.0)]);
         row(&mut g, 20, true, &[(2, 9.0)]);
-        assert!(g.newest_row(0, 100).is_none(), "a partial row does not say what the others have");
+        let mut unwound = Unwound::default();
+        assert!(
+            g.newest_row(0, 100, g.slot_count(), &mut unwound).is_none(),
+            "a partial row does not say what the others have"
+        );
         row(&mut g, 30, false, &[(0, STALE_NAN)]);
-        assert!(g.newest_row(31, 100).is_none() && g.newest_row(0, 29).is_none());
-        let (time, values) = g.newest_row(0, 30).unwrap();
+        assert!(
+            g.newest_row(31, 100, g.slot_count(), &mut unwound).is_none()
+                && g.newest_row(0, 29, g.slot_count(), &mut unwound).is_none()
+        );
+        let (time, values) = g.newest_row(0, 30, g.slot_count(), &mut unwound).unwrap();
         assert_eq!(time, 30);
         let have: Vec<bool> = values.iter().map(|v| repeats(*v)).collect();
         assert_eq!(have, [false, true, true]);

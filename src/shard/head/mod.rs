@@ -11,6 +11,7 @@ mod gc;
 pub mod group;
 mod hint;
 pub(in crate::shard) mod image;
+pub(in crate::shard) mod newest;
 pub mod partial;
 pub mod row;
 pub mod side;
@@ -29,6 +30,7 @@ use crate::shard::record::{RowEntry, SourceId};
 use crate::shard::select::{Batch, BatchSeries, HistogramPoint, Selection};
 use crate::shard::tombstones::Spans;
 use group::{Columns, GROUP_SLOTS_MAX, Group, SEAL_ROWS};
+use newest::Unwound;
 use partial::Taken;
 use row::{ABSENT, is_absent, repeats};
 use side::{Late, Refusal, SideBuffer};
@@ -451,8 +453,10 @@ impl Head {
             placed: Vec::with_capacity(ids.size_hint().0),
             scattered: Vec::new(),
             newest_only: false,
+            wants_whole: false,
             placed_read: 0,
             scattered_read: 0,
+            unwound: Unwound::default(),
         };
         for id in ids {
             let place = self.places.get(id.0 as usize).copied().unwrap_or(Place { group: NOWHERE, slot: 0 });
@@ -473,9 +477,10 @@ impl Head {
         if self.place_next(s) && s.placed.is_empty() {
             return true;
         }
-        let mut columns = Columns::default();
+        let mut columns = std::mem::take(&mut batch.columns);
         if s.placed_read < s.placed.len() {
             self.read_placed(s, &mut columns, batch);
+            batch.columns = columns;
             return true;
         }
         while s.scattered_read < s.scattered.len() {
@@ -492,14 +497,14 @@ impl Head {
     fn read_placed(&self, s: &mut Selection, columns: &mut Columns, batch: &mut Batch) {
         let group_id = s.placed[s.placed_read].0;
         let group = &self.groups[group_id as usize];
-        if s.newest_only
-            && let Some((time, values)) = group.newest_row(s.mint, s.maxt)
-        {
+        if s.newest_only {
             let run = s.placed[s.placed_read..].iter().take_while(|p| p.0 == group_id);
             let run = &s.placed[s.placed_read..s.placed_read + run.count()];
-            push_newest(time, values, run, batch);
-            s.placed_read += run.len();
-            return;
+            if let Some((time, values)) = group.newest_row(s.mint, s.maxt, run.len(), &mut s.unwound) {
+                push_newest(time, values, run, batch);
+                s.placed_read += run.len();
+                return;
+            }
         }
         let rows = group.row_count().max(1);
         let most = (BATCH_SAMPLES_MAX / rows).max(16);
@@ -512,7 +517,8 @@ impl Head {
         s.placed_read += run.len();
         let slots: Vec<u32> = run.iter().map(|r| r.0).collect();
         group.read(&slots, s.mint, s.maxt, columns);
-        push_columns(columns, run.iter().map(|r| r.1), batch);
+        let ids = run.iter().map(|r| r.1);
+        push_columns(columns, ids, batch, s.wants_whole);
     }
 
     /// Merges everything held of one series, in time order; where several sources have a sample for one time,
@@ -583,8 +589,14 @@ fn push_newest(time: Timestamp, values: &[f64], run: &[(u32, u32, SeriesId)], ba
     }
 }
 
-/// Moves decoded columns into a batch: shared times where a column is whole, its own where it has gaps.
-fn push_columns(columns: &Columns, ids: impl Iterator<Item = SeriesId>, batch: &mut Batch) {
+/// Moves decoded columns into a batch: shared times where a column is whole, its own where it has gaps. With
+/// `keeps_whole`, those that have a number at each time are only named.
+fn push_columns(
+    columns: &Columns,
+    ids: impl Iterator<Item = SeriesId>,
+    batch: &mut Batch,
+    keeps_whole: bool,
+) {
     let n = columns.times.len();
     if n == 0 {
         return;
@@ -594,6 +606,10 @@ fn push_columns(columns: &Columns, ids: impl Iterator<Item = SeriesId>, batch: &
     let shared = shared..batch.times.len() as u32;
     for (i, id) in ids.enumerate() {
         let column = &columns.values[i * n..(i + 1) * n];
+        if keeps_whole && !column.iter().fold(false, |any, v| any | v.is_nan()) {
+            batch.whole.push((id, i as u32));
+            continue;
+        }
         let from = batch.values.len() as u32;
         let times = if column.iter().all(|v| v.to_bits() != ABSENT.to_bits()) {
             batch.values.extend_from_slice(column);
