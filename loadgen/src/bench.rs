@@ -18,7 +18,7 @@ use crate::shape::node::Node;
 use crate::system::Spec;
 use crate::targets::Options;
 use crate::write::request::Protocol;
-use crate::{clock, dashboard, query, scrape, tsbs, write};
+use crate::{ceiling, clock, dashboard, history, query, scrape, tsbs, write};
 
 pub struct Plan {
     pub budget: Duration,
@@ -71,6 +71,10 @@ fn workloads(folder: &Path) -> Vec<(&'static str, Work<'_>)> {
         ("Q2", work(move |specs| Ok(tsbs::run(&tsbs_plan(folder), specs)))),
         ("S2", fleet("S2", Sort::Kube, 41, true)),
         ("Q5", write(|p| (p.rate, p.window, p.beside) = (Some(50_000.0), Duration::from_secs(30), wide()))),
+        ("O2", work(move |specs| history::run(&day(folder), specs))),
+        ("O3", work(move |specs| Ok(ceiling::run(&ceiling_plan(folder), specs)))),
+        ("S1 most", work(move |specs| Ok(scrape::most(&most(folder), MOST_TARGETS_MAX, specs)))),
+        ("S3", work(move |specs| Ok(scrape::run(&giant(folder), specs)))),
         (
             "S1 every second",
             work(move |specs| Ok(scrape::run(&quick(folder, "S1 every second", Format::Text, false), specs))),
@@ -106,7 +110,7 @@ fn steady(folder: &Path) -> scrape::Plan {
         window: Duration::from_secs(60),
         rounds: 1,
         queries: true,
-        asking: query::Asking { runs: 3, idle: Duration::from_secs(2) },
+        asking: query::Asking { runs: 3, idle: Duration::from_secs(2), hurried: false },
         dashboard: Some(dashboard::Plan {
             users: 5,
             refresh: Duration::from_secs(10),
@@ -127,7 +131,7 @@ fn quick(folder: &Path, workload: &'static str, format: Format, gzip: bool) -> s
         window: Duration::from_secs(10),
         rounds: 1,
         queries: false,
-        asking: query::Asking { runs: 1, idle: Duration::from_secs(1) },
+        asking: query::Asking { runs: 1, idle: Duration::from_secs(1), hurried: false },
         dashboard: None,
         restart: false,
         folder: folder.to_path_buf(),
@@ -152,6 +156,46 @@ fn fleet_plan(
         window: Duration::from_secs(16),
         queries: true,
         ..quick(folder, workload, Format::Text, false)
+    }
+}
+
+/// Doubled from 200 000 samples a second on.
+const MOST_TARGETS_MAX: usize = 6400;
+
+fn most(folder: &Path) -> scrape::Plan {
+    let interval = Duration::from_secs(1);
+    scrape::Plan {
+        workload: "S1 most",
+        shape: Arc::new(Shape::Node(Node::new(1, 1000, interval.as_secs_f64()))),
+        options: Options::plain(200, interval),
+        window: Duration::from_secs(4),
+        ..quick(folder, "S1 most", Format::Text, false)
+    }
+}
+
+/// One target with a page of a million lines.
+fn giant(folder: &Path) -> scrape::Plan {
+    let interval = Duration::from_secs(8);
+    scrape::Plan {
+        workload: "S3",
+        shape: Arc::new(Shape::Node(Node::new(1, 1_000_000, interval.as_secs_f64()))),
+        options: Options::plain(1, interval),
+        window: 2 * interval,
+        ..quick(folder, "S3", Format::Text, false)
+    }
+}
+
+fn day(folder: &Path) -> history::Plan {
+    history::Plan { hosts: 1, lines: 1000, hours: 24, rounds: 1, seed: 1, folder: folder.to_path_buf() }
+}
+
+fn ceiling_plan(folder: &Path) -> ceiling::Plan {
+    ceiling::Plan {
+        memory_bytes: 1 << 30,
+        window: Duration::from_secs(30),
+        rounds: 1,
+        seed: 1,
+        folder: folder.to_path_buf(),
     }
 }
 
@@ -199,8 +243,8 @@ mod tests {
         assert_eq!(runs[0]["failed"], "left out, the time was spent");
         let folder = PathBuf::from("x");
         let mut names: Vec<&str> = workloads(&folder).iter().map(|w| w.0).collect();
-        assert_eq!(names.len(), 16);
+        assert_eq!(names.len(), 20);
         names.dedup();
-        assert_eq!(names.len(), 16);
+        assert_eq!(names.len(), 20);
     }
 }

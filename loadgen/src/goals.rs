@@ -46,7 +46,13 @@ const fn part(n: f64) -> Option<f64> {
     Some(1.0 / n)
 }
 
-const GOALS: [Goal; 23] = [
+/// Goals and workloads that no run of the load generator shows.
+pub const ELSEWHERE: &str = "A power cut (O4) is not made here: `cargo test crash_tests` cuts it after every single \
+operation on the disk and finds nothing lost that was acknowledged. Ten million series (S1 10 M) and two hours of \
+samples (S1 2 h) are runs of their own, see docs/performance.md; `join` puts them into one report. Rules (R1) are not \
+measured: the server has none yet.";
+
+const GOALS: [Goal; 26] = [
     goal(
         "scrape, CPU a sample, every 15 s",
         "S1",
@@ -68,7 +74,7 @@ const GOALS: [Goal; 23] = [
         ..goal(
             "samples scraped a second, none missed",
             "S1 most",
-            "/scrape/samples_per_second",
+            "/most/samples_per_second",
             (Some(8.0), Some(10.0)),
             Some(8e6),
             "a second",
@@ -110,6 +116,14 @@ const GOALS: [Goal; 23] = [
         "B",
     ),
     goal(
+        "memory a series, two hours at 15 s",
+        "S1 2 h",
+        "/scrape/rss_bytes_per_series",
+        (part(6.0), part(2.0)),
+        Some(600.0),
+        "B",
+    ),
+    goal(
         "memory a series, 10 M series",
         "S1 10 M",
         "/scrape/rss_bytes_per_series",
@@ -119,8 +133,8 @@ const GOALS: [Goal; 23] = [
     ),
     goal(
         "disk a sample, node_exporter, 24 h",
-        "D1",
-        "/disk/bytes_per_sample",
+        "O2",
+        "/history/bytes_per_sample",
         (part(3.0), Some(0.9)),
         Some(0.5),
         "B",
@@ -194,6 +208,22 @@ const GOALS: [Goal; 23] = [
         "ms",
     ),
     goal(
+        "acknowledgement with a day's compaction, p99.9",
+        "O2",
+        "/history/ack_ms/p999",
+        (None, None),
+        Some(10.0),
+        "ms",
+    ),
+    goal(
+        "longest append stall with a day's compaction",
+        "O2",
+        "/history/ack_ms/max",
+        (part(50.0), part(50.0)),
+        Some(50.0),
+        "ms",
+    ),
+    goal(
         "ingest p99 beside a wide query, to without",
         "Q5",
         "/write/beside_ratio",
@@ -201,6 +231,7 @@ const GOALS: [Goal; 23] = [
         Some(1.2),
         "x",
     ),
+    // Never measured here: see [`ELSEWHERE`].
     goal("acknowledged samples lost at a power cut", "O4", "/power_cut/lost", (None, None), Some(0.0), ""),
 ];
 
@@ -244,6 +275,7 @@ pub fn verdicts(report: &Value) -> Vec<Value> {
             let here = match (ours, g.here) {
                 (_, None) => String::new(),
                 (Some(ours), Some(bound)) => judge(ours, bound, g.is_rate),
+                _ if g.workload == "O4" => "by crash tests".into(),
                 _ => "not measured".into(),
             };
             json!({

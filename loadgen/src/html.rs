@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::goals::ELSEWHERE;
 use crate::report::{complaints, figure, goal_lines, judges_goals, tables, workloads};
 
 /// One color a system, in order of appearance; told apart by most eyes and in gray.
@@ -93,7 +94,7 @@ fn goals(out: &mut String, report: &Value) {
             let _ = write!(out, "<td{class}>{}", escape(&cell));
         }
     }
-    out.push_str("</table>");
+    let _ = write!(out, "</table><p>{}", escape(ELSEWHERE));
 }
 
 fn versions(out: &mut String, report: &Value) {

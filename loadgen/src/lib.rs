@@ -5,12 +5,14 @@
 //! (who is measured), `scrape`, `query`, `restart` (the workloads), `truth` and `oracle` (what is right), `report`.
 
 pub mod bench;
+pub mod ceiling;
 pub mod client;
 pub mod clock;
 pub mod dashboard;
 pub mod error;
 pub mod fleet_truth;
 pub mod goals;
+pub mod history;
 pub mod html;
 pub mod load;
 pub mod oracle;
@@ -68,10 +70,20 @@ enum Task {
     Write(WriteArgs),
     /// Workload Q2: the devops set of the Time Series Benchmark Suite, as PromQL, on a schedule.
     Tsbs(TsbsArgs),
+    /// Workloads O2 and D1: a day of samples, as fast as they are acknowledged: stalls, bytes written and kept.
+    History(HistoryArgs),
+    /// Workload O3: ever more series inside a memory control group.
+    Ceiling(CeilingArgs),
     /// A small S1, Q1, O1 and W1 against every system: under three minutes.
     Smoke(SmokeArgs),
     /// The whole set against every system, within a bounded time.
     Bench(BenchArgs),
+    /// Put several JSON reports into one, and judge the goals by all of them.
+    Join {
+        reports: Vec<PathBuf>,
+        #[command(flatten)]
+        report: ReportArgs,
+    },
     /// Write a report's figures into a text, between the lines that mark their place.
     Table { report: PathBuf, into: PathBuf },
     /// Only show the targets; prints a scrape configuration for them.
@@ -190,6 +202,9 @@ struct ScrapeArgs {
     /// Kill -9 and restart afterwards (O1).
     #[arg(long)]
     restart: bool,
+    /// Double the targets, up to so many, until a scrape is missed; only that is reported.
+    #[arg(long)]
+    most: Option<usize>,
 }
 
 #[derive(Args)]
@@ -211,6 +226,45 @@ struct BenchArgs {
     /// No workload begins later than this.
     #[arg(long, default_value = "23m", value_parser = duration)]
     budget: Duration,
+}
+
+#[derive(Args)]
+struct HistoryArgs {
+    #[command(flatten)]
+    report: ReportArgs,
+    /// Systems in turn: `ours=PATH[ flags]`, prometheus, victoriametrics.
+    #[arg(long, default_value = "prometheus,victoriametrics")]
+    systems: String,
+    #[arg(long, default_value_t = 4)]
+    hosts: usize,
+    /// Series a host.
+    #[arg(long, default_value_t = 1000)]
+    lines: usize,
+    #[arg(long, default_value_t = 24)]
+    hours: u64,
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Args)]
+struct CeilingArgs {
+    #[command(flatten)]
+    report: ReportArgs,
+    /// Systems in turn: `ours=PATH[ flags]`, prometheus, victoriametrics.
+    #[arg(long, default_value = "prometheus,victoriametrics")]
+    systems: String,
+    /// MiB of the control group; 20480 is the set's own size.
+    #[arg(long, default_value_t = 1024)]
+    memory: u64,
+    /// The longest that series are added.
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    duration: Duration,
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Args)]
@@ -347,6 +401,12 @@ fn run(task: Task) -> Result<ExitCode, Error> {
             let plan = bench::Plan { budget: args.budget, folder: work_folder(&args.report) };
             finish(&args.report, bench::run(&plan, &specs))
         }
+        Task::History(args) => history(&args),
+        Task::Ceiling(args) => ceiling(&args),
+        Task::Join { reports, report } => {
+            let all = reports.iter().map(|path| report::read(path)).collect::<Result<Vec<_>, _>>()?;
+            tell(&report, &report::join(&all))
+        }
         Task::Table { report, into } => {
             table::update(&into, &report::read(&report)?)?;
             Ok(ExitCode::SUCCESS)
@@ -425,17 +485,30 @@ fn work_folder(args: &ReportArgs) -> PathBuf {
         .unwrap_or_else(|| std::env::temp_dir().join(format!("systole-loadgen-{}", std::process::id())))
 }
 
+/// What a run is called: some goals are of certain sizes.
+fn workload(args: &ScrapeArgs, series: f64) -> &'static str {
+    match args {
+        _ if args.shape.churn.is_some() => "S2",
+        _ if args.most.is_some() => "S1 most",
+        _ if args.shape.targets == 1 && series >= 1e6 => "S3",
+        _ if series >= 1e7 => "S1 10 M",
+        _ if args.duration >= Duration::from_secs(7200) => "S1 2 h",
+        _ => "S1",
+    }
+}
+
 fn scrape(args: &ScrapeArgs) -> Result<ExitCode, Error> {
     let specs = args.report.specs(&args.systems)?;
+    let shape = open_shape(&args.shape)?;
     let plan = scrape::Plan {
-        workload: if args.shape.churn.is_some() { "S2" } else { "S1" },
-        shape: open_shape(&args.shape)?,
+        workload: workload(args, shape.series(args.shape.targets)),
+        shape,
         options: options(&args.shape),
         warmup: args.warmup,
         window: args.duration,
         rounds: args.rounds.max(1),
         queries: args.queries,
-        asking: query::Asking { runs: args.query_runs, idle: Duration::from_secs(2) },
+        asking: query::Asking { runs: args.query_runs, idle: Duration::from_secs(2), hurried: false },
         dashboard: args.dashboard.then_some(dashboard::Plan {
             users: args.users,
             refresh: Duration::from_secs(10),
@@ -444,7 +517,10 @@ fn scrape(args: &ScrapeArgs) -> Result<ExitCode, Error> {
         restart: args.restart,
         folder: work_folder(&args.report),
     };
-    let runs = scrape::run(&plan, &specs);
+    let runs = match args.most {
+        Some(targets_max) => scrape::most(&plan, targets_max, &specs),
+        None => scrape::run(&plan, &specs),
+    };
     finish(&args.report, runs)
 }
 
@@ -471,6 +547,34 @@ fn write(args: &WriteArgs) -> Result<ExitCode, Error> {
     finish(&args.report, runs)
 }
 
+fn history(args: &HistoryArgs) -> Result<ExitCode, Error> {
+    let specs = args.report.specs(&args.systems)?;
+    if args.lines < LINES_MIN {
+        return Err(Error::Usage(format!("a page has at least {LINES_MIN} lines")));
+    }
+    let plan = history::Plan {
+        hosts: args.hosts,
+        lines: args.lines,
+        hours: args.hours,
+        rounds: args.rounds.max(1),
+        seed: args.seed,
+        folder: work_folder(&args.report),
+    };
+    finish(&args.report, history::run(&plan, &specs)?)
+}
+
+fn ceiling(args: &CeilingArgs) -> Result<ExitCode, Error> {
+    let specs = args.report.specs(&args.systems)?;
+    let plan = ceiling::Plan {
+        memory_bytes: args.memory.max(64) << 20,
+        window: args.duration,
+        rounds: args.rounds.max(1),
+        seed: args.seed,
+        folder: work_folder(&args.report),
+    };
+    finish(&args.report, ceiling::run(&plan, &specs))
+}
+
 fn tsbs(args: &TsbsArgs) -> Result<ExitCode, Error> {
     let specs = args.report.specs(&args.systems)?;
     if args.hosts == 0 || args.hours == 0 || !(args.rate.is_finite() && args.rate > 0.0) || args.workers == 0
@@ -493,18 +597,21 @@ fn tsbs(args: &TsbsArgs) -> Result<ExitCode, Error> {
 /// Writes and prints the report; the exit code says whether everything was as shown.
 fn finish(args: &ReportArgs, runs: Vec<Value>) -> Result<ExitCode, Error> {
     let command: Vec<String> = std::env::args().collect();
-    let report = report::wrap(&command, runs);
+    tell(args, &report::wrap(&command, runs))
+}
+
+fn tell(args: &ReportArgs, report: &Value) -> Result<ExitCode, Error> {
     if let Some(path) = &args.json {
-        report::write(path, &report)?;
+        report::write(path, report)?;
     }
     if let Some(path) = &args.html {
-        std::fs::write(path, html::render(&report)).context(|| path.display().to_string())?;
+        std::fs::write(path, html::render(report)).context(|| path.display().to_string())?;
     }
-    print!("{}", report::text(&report));
+    print!("{}", report::text(report));
     if args.work.is_none() {
         let _ = std::fs::remove_dir_all(work_folder(args));
     }
-    Ok(ExitCode::from(if report::complaints(&report).is_empty() { 0 } else { 4 }))
+    Ok(ExitCode::from(if report::complaints(report).is_empty() { 0 } else { 4 }))
 }
 
 fn serve(args: &ServeArgs) -> Result<ExitCode, Error> {

@@ -53,6 +53,12 @@ fn descendants(pid: u32) -> Vec<u32> {
     found
 }
 
+/// Bytes that a process has sent towards the disk since it began; `None` where the kernel does not tell.
+pub fn written_bytes(pid: u32) -> Option<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    io.lines().find_map(|l| l.strip_prefix("write_bytes:"))?.trim().parse().ok()
+}
+
 /// Bytes of all files under a folder, as they occupy the disk.
 pub fn disk_bytes(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;

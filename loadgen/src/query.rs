@@ -49,6 +49,8 @@ pub struct Question<'a> {
 pub struct Asking {
     pub runs: u32,
     pub idle: Duration,
+    /// Prometheus is asked while it scrapes: it takes five seconds to see its targets again.
+    pub hurried: bool,
 }
 
 /// Runs every query some times at the end of the steady window (unix microseconds). Ranges stay inside the window:

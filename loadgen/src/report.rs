@@ -39,6 +39,7 @@ const ROWS: &[Row] = &[
     row("scrapes cut off", "/scrape/scrapes_aborted", 1.0, 0, false),
     row("up: count", "/up/count", 1.0, 0, false),
     row("up: sum", "/up/sum", 1.0, 0, false),
+    row("longest scrape s", "/up/longest_scrape_seconds", 1.0, 3, true),
     row("raw samples compared", "/oracle/compared", 1.0, 0, false),
     row("raw samples wrong", "/oracle/wrong", 1.0, 0, false),
     row("raw samples missing", "/oracle/missing", 1.0, 0, false),
@@ -68,6 +69,20 @@ const ROWS: &[Row] = &[
     row("write last values sum", "/write/sum_error", 1.0, 9, false),
     row("ack p99 beside a query ms", "/write/ack_beside_ms/p99", 1.0, 2, true),
     row("that to without", "/write/beside_ratio", 1.0, 2, false),
+    row("most samples/s, none missed", "/most/samples_per_second", 1.0, 0, true),
+    row("a day: seconds of writing", "/history/seconds", 1.0, 1, true),
+    row("a day: times real time", "/history/speed", 1.0, 0, true),
+    row("a day: CPU us/sample", "/history/cpu_us_per_sample", 1.0, 3, true),
+    row("a day: ack p99.9 ms", "/history/ack_ms/p999", 1.0, 2, true),
+    row("a day: ack max ms", "/history/ack_ms/max", 1.0, 2, true),
+    row("a day: disk B/sample", "/history/bytes_per_sample", 1.0, 3, true),
+    row("a day: with log B/sample", "/history/bytes_per_sample_with_log", 1.0, 3, true),
+    row("a day: written MB", "/history/written_bytes", 1e-6, 1, true),
+    row("a day: written / kept", "/history/write_amplification", 1.0, 2, true),
+    row("a day: peak RSS MB", "/history/peak_bytes", 1e-6, 0, true),
+    row("ceiling: series taken", "/ceiling/series", 1.0, 0, true),
+    row("ceiling: memory B/series", "/ceiling/bytes_per_series", 1.0, 0, true),
+    row("ceiling: series found", "/ceiling/series_found", 1.0, 0, false),
     row("questions asked", "/mix/asked", 1.0, 0, false),
     row("questions failed", "/mix/failed", 1.0, 0, false),
     row("questions given up", "/mix/behind", 1.0, 0, false),
@@ -101,6 +116,41 @@ pub fn wrap(command: &[String], runs: Vec<Value>) -> Value {
     });
     report["goals"] = json!(goals::verdicts(&report));
     report
+}
+
+/// Several reports as one: the first one's machine, the runs of all, and the goals judged anew.
+pub fn join(reports: &[Value]) -> Value {
+    let mut joined = reports.first().cloned().unwrap_or_default();
+    joined["runs"] = Value::Array(reports.iter().flat_map(runs).cloned().collect());
+    let commands: Vec<&str> = reports.iter().filter_map(|r| r["command"].as_str()).collect();
+    joined["command"] = json!(commands.join("; "));
+    joined["goals"] = json!(goals::verdicts(&joined));
+    joined
+}
+
+/// What was measured where, a line each: the machine, then each system's version and flags.
+fn header(report: &Value) -> String {
+    let machine = &report["machine"];
+    let text = |v: &Value| v.as_str().unwrap_or("").to_string();
+    let mut out = format!(
+        "{}, {} CPUs, {:.0} GiB, kernel {}, {}\n",
+        text(&machine["cpu"]),
+        machine["cpus"],
+        machine["memory_bytes"].as_f64().unwrap_or(0.0) / (1u64 << 30) as f64,
+        text(&machine["kernel"]),
+        text(&report["tool"])
+    );
+    for name in tables_systems(report) {
+        let Some(run) = runs(report).find(|r| r["system"] == name.as_str()) else { continue };
+        let flags: Vec<&str> =
+            run["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let _ = writeln!(out, "{name}: {}: {}", text(&run["version"]), flags.join(" "));
+    }
+    for run in runs(report).filter(|r| r["ceiling"].is_object()) {
+        let (outcome, what) = (text(&run["ceiling"]["outcome"]), text(&run["ceiling"]["what"]));
+        let _ = writeln!(out, "O3 {}: {outcome}: {what}", text(&run["system"]));
+    }
+    out
 }
 
 /// Systems of one workload, in order of appearance.
@@ -232,7 +282,7 @@ fn query_table(report: &Value, workload: &str, names: &[String], columns: Vec<St
 
 /// The report as the terminal shows it.
 pub fn text(report: &Value) -> String {
-    let mut out = String::new();
+    let mut out = header(report);
     for table in tables(report) {
         let _ = writeln!(out, "\n{}", table.title);
         let _ = write!(out, "{:<26}", "");
@@ -255,6 +305,7 @@ pub fn text(report: &Value) -> String {
         for [goal, ours, prometheus, victoria, here] in std::iter::once(titles).chain(goal_lines(report)) {
             let _ = writeln!(out, "{goal:<44} {ours:>18} {prometheus:>18} {victoria:>22} {here:>18}");
         }
+        let _ = writeln!(out, "{}", goals::ELSEWHERE);
     }
     for complaint in complaints(report) {
         let _ = writeln!(out, "NOT EQUAL: {complaint}");

@@ -20,6 +20,7 @@ use crate::system::{Kind, Sampler, Spec, System};
 use crate::targets::{Options, Served, Targets};
 use crate::{dashboard, oracle, query, restart, stored, suite};
 
+#[derive(Clone)]
 pub struct Plan {
     pub workload: &'static str,
     pub shape: Arc<Shape>,
@@ -77,6 +78,33 @@ pub fn run(plan: &Plan, specs: &[Spec]) -> Vec<Value> {
     suite::each(plan.workload, plan.rounds, specs, |spec| run_one(plan, spec))
 }
 
+/// The most that a system scrapes with nothing missed: targets are doubled until something is, or there are
+/// `targets_max` of them.
+pub fn most(plan: &Plan, targets_max: usize, specs: &[Spec]) -> Vec<Value> {
+    suite::each(plan.workload, plan.rounds, specs, |spec| {
+        let mut steps = Vec::new();
+        let mut best = 0.0;
+        let mut step = plan.clone();
+        while step.options.targets <= targets_max {
+            let targets = step.options.targets;
+            let run = run_one(&step, spec)?;
+            let figure = |at: &str| run.pointer(at).and_then(Value::as_f64).unwrap_or(0.0);
+            let (rate, missed) = (figure("/scrape/samples_per_second"), figure("/scrape/scrapes_missed"));
+            steps.push(json!({
+                "targets": targets, "samples_per_second": rate, "missed": missed,
+                "cores": figure("/scrape/cores"), "cpu_us_per_sample": figure("/scrape/cpu_us_per_sample"),
+                "sender_cores": figure("/scrape/sender_cores"), "rss_bytes": figure("/scrape/rss_bytes"),
+            }));
+            if missed > 0.0 {
+                break;
+            }
+            best = rate;
+            step.options.targets *= 2;
+        }
+        Ok(json!({"most": {"samples_per_second": best, "steps": steps}}))
+    })
+}
+
 fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
     let targets = Targets::start(plan.shape.clone(), plan.options)?;
     let mut system = System::start(spec, &plan.folder.join(&spec.name), &config(&targets, spec.kind))?;
@@ -95,7 +123,8 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
     let stored = stored::read(&targets, &system, window.end_us)?;
     run["oracle"] = oracle::check_raw(&targets, &system, window.end_us, stored.as_ref())?;
     if let (true, Some(stored)) = (plan.queries, &stored) {
-        let idle = system.reload(&config_idle(&targets)).is_ok();
+        let is_paused = !plan.asking.hurried || spec.kind != Kind::Prometheus;
+        let idle = is_paused && system.reload(&config_idle(&targets)).is_ok();
         run["queries"] = query::run(
             &targets,
             &mut system,
@@ -293,10 +322,38 @@ fn wait_visible(targets: &Targets, system: &System, end_us: i64) {
         }
         clock::sleep(Duration::from_millis(100));
     }
-    // What shares the last scrape with `up` may come a moment after it; VictoriaMetrics shows the rows of one moment
-    // in several turns, two seconds apart.
-    let settle = if system.spec.kind == Kind::VictoriaMetrics { 5000 } else { 500 };
-    clock::sleep(Duration::from_millis(settle));
+    // What shares the last scrape with `up` may come a moment after it.
+    if system.spec.kind != Kind::VictoriaMetrics {
+        return clock::sleep(SETTLE);
+    }
+    // It shows the rows of one moment in several turns, two seconds apart.
+    let (begin, shown) = (clock::now(), samples_shown(targets, end_us));
+    let all_kept = || Some(samples_kept(targets, system, end_us)? >= shown?);
+    while begin.elapsed() < SETTLE_MAX && all_kept() != Some(true) {
+        clock::sleep(Duration::from_millis(100));
+    }
+}
+
+/// After the last scrapes' own samples of `up` are there.
+const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE_MAX: Duration = Duration::from_secs(5);
+/// Up to so many samples a system is asked how many it has; counting more would be load of its own.
+const COUNTED_MAX: f64 = 200_000.0;
+
+/// Samples shown so far, where each page has the same number and there are few.
+fn samples_shown(targets: &Targets, end_us: i64) -> Option<f64> {
+    let lines = targets.shape.node()?.samples() as f64;
+    let log = targets.log();
+    let pages = log.by_target.iter().flatten().filter(|s| s.at_us <= end_us && !s.down).count();
+    Some(pages as f64 * lines).filter(|n| *n <= COUNTED_MAX)
+}
+
+/// Those of them that VictoriaMetrics answers with; others do not count over many names at once.
+fn samples_kept(targets: &Targets, system: &System, end_us: i64) -> Option<f64> {
+    let seconds = (end_us - targets.epoch_us) / 1_000_000 + 5;
+    let query = format!(r#"sum(count_over_time({{job="load",__name__!~"up|scrape_.+"}}[{seconds}s]))"#);
+    let data = system.client().query(&query, end_us as f64 / 1e6).ok()?;
+    data["result"][0]["value"][1].as_str()?.parse().ok()
 }
 
 /// What the system itself says it scraped in the window, by its `up` series.
@@ -304,13 +361,14 @@ fn up_counts(targets: &Targets, system: &System, window: &Window) -> Result<Valu
     let seconds = ((window.end_us - window.begin.at_us) as f64 / 1e6).round().max(1.0);
     let time = window.end_us as f64 / 1e6;
     let mut client = system.client();
-    let mut ask = |of: &str| -> Result<f64, Error> {
-        let data = client.query(&format!("sum({of}(up[{seconds}s]))"), time)?;
+    let mut ask = |query: String| -> Result<f64, Error> {
+        let data = client.query(&query, time)?;
         Ok(data["result"][0]["value"][1].as_str().and_then(|v| v.parse().ok()).unwrap_or(0.0))
     };
     Ok(json!({
-        "count": ask("count_over_time")?,
-        "sum": ask("sum_over_time")?,
+        "count": ask(format!("sum(count_over_time(up[{seconds}s]))"))?,
+        "sum": ask(format!("sum(sum_over_time(up[{seconds}s]))"))?,
+        "longest_scrape_seconds": ask(format!("max(max_over_time(scrape_duration_seconds[{seconds}s]))"))?,
         "expected": window.expected,
         "targets": targets.options.targets,
     }))

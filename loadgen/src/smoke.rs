@@ -22,6 +22,7 @@ pub struct Scale {
     pub warmup: Duration,
     /// How long a system is watched without questions, to know what it uses by itself.
     pub idle: Duration,
+    pub hurried: bool,
     pub window: Duration,
     pub write_series: u64,
     pub write_window: Duration,
@@ -34,6 +35,7 @@ pub const SMOKE: Scale = Scale {
     interval: Duration::from_secs(2),
     warmup: Duration::from_secs(6),
     idle: Duration::from_secs(1),
+    hurried: false,
     window: Duration::from_secs(16),
     write_series: 100_000,
     write_window: Duration::from_secs(5),
@@ -44,17 +46,24 @@ pub const TINY: Scale = Scale {
     targets: 5,
     lines: 100,
     interval: Duration::from_secs(1),
-    // VictoriaMetrics loses the last five seconds with a kill: something must be left to find.
-    warmup: Duration::from_secs(5),
+    warmup: Duration::from_secs(2),
     idle: Duration::from_millis(100),
+    hurried: true,
     window: Duration::from_secs(4),
     write_series: 400,
     write_window: Duration::from_secs(1),
 };
 
 pub fn run(scale: &Scale, specs: &[Spec], folder: PathBuf) -> Result<Vec<Value>, Error> {
+    let mut runs = scraped(scale, specs, folder.clone());
+    runs.extend(written(scale, specs, folder)?);
+    Ok(runs)
+}
+
+/// S1 with Q1 and O1.
+pub fn scraped(scale: &Scale, specs: &[Spec], folder: PathBuf) -> Vec<Value> {
     let shape = Node::new(1, scale.lines, scale.interval.as_secs_f64());
-    let scraped = scrape::Plan {
+    let plan = scrape::Plan {
         workload: "S1",
         shape: Arc::new(Shape::Node(shape)),
         options: Options::plain(scale.targets, scale.interval),
@@ -62,12 +71,17 @@ pub fn run(scale: &Scale, specs: &[Spec], folder: PathBuf) -> Result<Vec<Value>,
         window: scale.window,
         rounds: 1,
         queries: true,
-        asking: query::Asking { runs: 3, idle: scale.idle },
+        asking: query::Asking { runs: 3, idle: scale.idle, hurried: scale.hurried },
         dashboard: None,
         restart: true,
-        folder: folder.clone(),
+        folder,
     };
-    let written = write::Plan {
+    scrape::run(&plan, specs)
+}
+
+/// W1.
+pub fn written(scale: &Scale, specs: &[Spec], folder: PathBuf) -> Result<Vec<Value>, Error> {
+    let plan = write::Plan {
         series: scale.write_series,
         connections: 2,
         batch: scale.write_series.min(2000) / 2,
@@ -81,7 +95,5 @@ pub fn run(scale: &Scale, specs: &[Spec], folder: PathBuf) -> Result<Vec<Value>,
         seed: 1,
         folder,
     };
-    let mut runs = scrape::run(&scraped, specs);
-    runs.extend(write::run(&written, specs)?);
-    Ok(runs)
+    write::run(&plan, specs)
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::system::{Spec, version};
+use crate::system::{Spec, default_flags, version};
 
 /// All systems in turn, `rounds` times over. A run that fails becomes a run that says so, and the next begins.
 pub fn each(
@@ -23,7 +23,8 @@ pub fn each(
             run["workload"] = json!(workload);
             run["system"] = json!(spec.name);
             run["version"] = json!(version(spec));
-            run["flags"] = json!(spec.flags);
+            let own = spec.flags.iter().map(String::as_str);
+            run["flags"] = json!(default_flags(spec.kind).iter().copied().chain(own).collect::<Vec<_>>());
             run["round"] = json!(round);
             runs.push(run);
         }

@@ -36,6 +36,8 @@ pub struct Spec {
     pub flags: Vec<String>,
     /// A system that grows past this is ended, so that the machine goes on.
     pub memory_bytes_max: u64,
+    /// The control group it runs in, where its memory is bounded by the kernel.
+    pub group: Option<PathBuf>,
 }
 
 /// Of a machine with 24 GiB: room is left for the generator and for others' work.
@@ -90,9 +92,43 @@ pub fn parse_specs(text: &str) -> Result<Vec<Spec>, Error> {
             return Err(Error::Usage(format!("{name} is named twice: call the second ours-b, for instance")));
         }
         let flags = words.collect();
-        specs.push(Spec { kind, name: name.into(), binary, flags, memory_bytes_max: MEMORY_BYTES_MAX });
+        specs.push(Spec {
+            kind,
+            name: name.into(),
+            binary,
+            flags,
+            memory_bytes_max: MEMORY_BYTES_MAX,
+            group: None,
+        });
     }
     if specs.is_empty() { Err(Error::Usage("no system named".into())) } else { Ok(specs) }
+}
+
+/// Defaults, equal retention, and what makes answers comparable: no result cache, no latency offset. Retention is
+/// more than the day that some workloads write.
+pub fn default_flags(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::VictoriaMetrics => &[
+            "-promscrape.config=scrape.yml",
+            "-storageDataPath=data",
+            "-retentionPeriod=2d",
+            "-search.latencyOffset=0s",
+            "-search.disableCache",
+            "-search.maxUniqueTimeseries=50000000",
+            "-search.maxQueryDuration=120s",
+            "-promscrape.maxScrapeSize=1GiB",
+            "-loggerLevel=WARN",
+        ],
+        Kind::Prometheus | Kind::Ours => &[
+            "--config.file=scrape.yml",
+            "--storage.tsdb.path=data",
+            "--storage.tsdb.retention.time=2d",
+            "--web.enable-remote-write-receiver",
+            "--web.enable-otlp-receiver",
+            "--web.enable-lifecycle",
+            "--log.level=warn",
+        ],
+    }
 }
 
 /// Where peers are kept: `SYSTOLE_PEERS`, else `peers` in the build's target folder.
@@ -169,7 +205,16 @@ impl System {
         let log = self.folder.join(format!("log.{}", self.starts));
         let log = File::create(&log).context(|| log.display().to_string())?;
         let copy = log.try_clone().context(|| "log".to_string())?;
-        let mut command = Command::new(&self.spec.binary);
+        let mut command = match &self.spec.group {
+            None => Command::new(&self.spec.binary),
+            // In the group before the program begins, since some size themselves by it.
+            Some(group) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", r#"echo $$ > "$0" && exec "$@""#]).arg(group.join("cgroup.procs"));
+                shell.arg(&self.spec.binary);
+                shell
+            }
+        };
         command.args(self.arguments()).args(&self.spec.flags);
         command.current_dir(&self.folder).stdin(Stdio::null()).stdout(log).stderr(copy);
         let child = ring::die_with_parent(&mut command).spawn();
@@ -179,30 +224,8 @@ impl System {
         Ok(())
     }
 
-    /// Defaults, equal retention, and what makes answers comparable: no result cache, no latency offset.
     fn arguments(&self) -> Vec<String> {
-        let flags: &[&str] = match self.spec.kind {
-            Kind::VictoriaMetrics => &[
-                "-promscrape.config=scrape.yml",
-                "-storageDataPath=data",
-                "-retentionPeriod=1d",
-                "-search.latencyOffset=0s",
-                "-search.disableCache",
-                "-search.maxUniqueTimeseries=50000000",
-                "-search.maxQueryDuration=120s",
-                "-promscrape.maxScrapeSize=1GiB",
-                "-loggerLevel=WARN",
-            ],
-            Kind::Prometheus | Kind::Ours => &[
-                "--config.file=scrape.yml",
-                "--storage.tsdb.path=data",
-                "--storage.tsdb.retention.time=1d",
-                "--web.enable-remote-write-receiver",
-                "--web.enable-otlp-receiver",
-                "--web.enable-lifecycle",
-                "--log.level=warn",
-            ],
-        };
+        let flags = default_flags(self.spec.kind);
         let listen = match self.spec.kind {
             Kind::VictoriaMetrics => format!("-httpListenAddr={}", self.address),
             Kind::Prometheus | Kind::Ours => format!("--web.listen-address={}", self.address),
@@ -328,7 +351,10 @@ impl System {
         let begin = clock::now();
         self.watch = None;
         if let Some(mut child) = self.child.take() {
-            ring::terminate(child.id());
+            // Once waited for, its number may belong to another.
+            if matches!(child.try_wait(), Ok(None)) {
+                ring::terminate(child.id());
+            }
             while matches!(child.try_wait(), Ok(None)) {
                 if begin.elapsed() > STOP_MAX {
                     let _ = child.kill();

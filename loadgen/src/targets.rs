@@ -130,8 +130,9 @@ impl Targets {
             shape: shape.clone(),
             options,
             epoch_us,
-            bodies: Bodies::new(&shape, options.format, options.gzip),
-            texts: (options.format != Format::Text).then(|| Bodies::new(&shape, Format::Text, options.gzip)),
+            bodies: Bodies::new(&shape, options.targets, options.format, options.gzip),
+            texts: (options.format != Format::Text)
+                .then(|| Bodies::new(&shape, options.targets, Format::Text, options.gzip)),
             held: BinaryHeap::new(),
             serial: 0,
             tick: 0,

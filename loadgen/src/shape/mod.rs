@@ -150,16 +150,18 @@ pub struct Bodies {
     window: VecDeque<Arc<Body>>,
     /// Versions repeat after so many; 0 when they do not.
     cycle: u64,
+    /// Versions kept ahead of the tick: one for each phase that a target is in.
+    ahead: u64,
 }
 
 /// Versions kept behind the tick: a scrape that began before a tick is still answered from its own version.
 const BEHIND: u64 = 2;
 
 impl Bodies {
-    pub fn new(shape: &Shape, format: Format, gzip: bool) -> Self {
-        let mut bodies = Bodies { format, gzip, first: 0, window: VecDeque::new(), cycle: 0 };
-        let ahead = match shape {
-            Shape::Node(_) => PHASES,
+    pub fn new(shape: &Shape, targets: usize, format: Format, gzip: bool) -> Self {
+        let mut bodies = Bodies { format, gzip, first: 0, window: VecDeque::new(), cycle: 0, ahead: 0 };
+        bodies.ahead = match shape {
+            Shape::Node(_) => PHASES.min(targets as u64),
             Shape::Recording(r) => {
                 bodies.cycle = r.pages.len() as u64;
                 bodies.cycle
@@ -170,7 +172,7 @@ impl Bodies {
                 1
             }
         };
-        for version in 0..ahead {
+        for version in 0..bodies.ahead {
             bodies.window.push_back(Arc::new(Body::new(&shape.build_body(version), format, gzip)));
         }
         bodies
@@ -186,7 +188,7 @@ impl Bodies {
             self.first += 1;
         }
         self.first = self.first.max(first);
-        while self.first + (self.window.len() as u64) < tick + PHASES {
+        while self.first + (self.window.len() as u64) < tick + self.ahead {
             let version = self.first + self.window.len() as u64;
             self.window.push_back(Arc::new(Body::new(&shape.build_body(version), self.format, self.gzip)));
         }
@@ -242,7 +244,7 @@ mod tests {
     #[test]
     fn bodies_follow_the_tick_and_forget_what_is_behind() {
         let shape = Shape::Node(Node::new(1, 50, 15.0));
-        let mut bodies = Bodies::new(&shape, Format::Text, false);
+        let mut bodies = Bodies::new(&shape, PHASES as usize, Format::Text, false);
         assert!(bodies.body(PHASES - 1).is_some());
         assert!(bodies.body(PHASES).is_none());
         bodies.advance(&shape, 100);
