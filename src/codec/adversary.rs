@@ -46,8 +46,48 @@ const CORNERS: [u64; 16] = [
     0xc340_0000_0000_0001, // -(2^53 + 2)
 ];
 
-/// A column of `count` doubles of a kind that the seed picks, with corners strewn in.
+/// A column of `count` doubles of one kind or several, one behind the other, as long as chance wants.
 pub(crate) fn column(seed: u64, count: usize) -> Vec<f64> {
+    let chance = &mut Chance::new(seed ^ 0x5bd1_e995);
+    if !chance.one_in(4) {
+        return one_kind(seed, count);
+    }
+    let mut values = Vec::new();
+    while values.len() < count {
+        let length_max = 1 << chance.below(10);
+        let length = 1 + chance.below(length_max) as usize;
+        let length = length.min(count - values.len());
+        if chance.one_in(2) {
+            // A run of one value, that may be any.
+            let value = one_kind(chance.next(), 1)[0];
+            values.extend(std::iter::repeat_n(value, length));
+        } else {
+            values.extend(one_kind(chance.next(), length));
+        }
+    }
+    values
+}
+
+/// A column of `count` integers, extremes and what doubles are as bits among them.
+pub(crate) fn integers(seed: u64, count: usize) -> Vec<i64> {
+    let chance = &mut Chance::new(seed ^ 0x1234_5678);
+    let extremes = [0, 3, 50][chance.below(3) as usize];
+    let mut values: Vec<i64> = match chance.below(3) {
+        0 => column(seed, count).into_iter().map(|v| v.to_bits() as i64).collect(),
+        // What is too large becomes an extreme, too.
+        1 => column(seed, count).into_iter().map(|v| v as i64).collect(),
+        _ => (0..count).map(|_| (chance.next() as i64) >> chance.below(64)).collect(),
+    };
+    for value in &mut values {
+        if extremes > 0 && chance.one_in(extremes) {
+            *value = [i64::MIN, i64::MAX, -1, 0, i64::MIN + 1][chance.below(5) as usize];
+        }
+    }
+    values
+}
+
+/// A column of `count` doubles of a kind that the seed picks, with corners strewn in.
+fn one_kind(seed: u64, count: usize) -> Vec<f64> {
     let chance = &mut Chance::new(seed);
     let kind = chance.below(12);
     let power = 10f64.powi(chance.below(20) as i32);

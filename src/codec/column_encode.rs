@@ -199,10 +199,9 @@ impl Encoder {
             let low = ends[low_cut];
             let patched = ends[..low_cut].iter().chain(&ends[count - high_cut..]);
             let gap = count / (low_cut + high_cut).max(1);
-            let patch_bytes: usize = patched
-                .map(|r| patch::encoded_bytes(gap, r.wrapping_sub(low) >> window.shift >> width))
-                .sum();
-            let bits = count * width as usize + 8 * (patch::LENGTHS_BYTES + patch_bytes);
+            let patch_cost: usize =
+                patched.map(|r| patch::cost(gap, r.wrapping_sub(low) >> window.shift >> width)).sum();
+            let bits = count * width as usize + 8 * (patch::LENGTHS_BYTES + patch_cost);
             if bits < window.bits {
                 let high = ends[count - 1 - high_cut];
                 *window = Window { low, high, shift: window.shift, patch_count: low_cut + high_cut, bits };
