@@ -151,11 +151,22 @@ impl Index {
     fn insert(&mut self, hash: SeriesHash, labels: &Labels) -> Option<SeriesId> {
         let mut names = Vec::with_capacity(16);
         let mut values = Vec::with_capacity(16);
-        for l in labels {
-            names.push(self.symbols.try_intern(l.name)?);
-            values.push(self.symbols.try_intern(l.value)?);
+        for (i, l) in labels.iter().enumerate() {
+            let (name, value) = self.newest_label(i);
+            names.push(self.symbols.intern_like(l.name, name)?);
+            values.push(self.symbols.intern_like(l.value, value)?);
         }
         self.insert_symbols(hash, &names, &values)
+    }
+
+    /// A label of the series made last, by its place; empty where it has fewer. Series come in families, so most of
+    /// the next one's labels are the same.
+    fn newest_label(&self, at: usize) -> (SymbolId, SymbolId) {
+        let label = self.entries.last().and_then(|e| {
+            let name = self.shapes[e.shape.0 as usize].get(at)?;
+            Some((*name, *self.values.get(e.start as usize + at)?))
+        });
+        label.unwrap_or((SymbolId::EMPTY, SymbolId::EMPTY))
     }
 
     fn insert_symbols(

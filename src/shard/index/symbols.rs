@@ -40,6 +40,11 @@ impl Symbols {
         self.table.find(xxh3_64(text.as_bytes()), |id| self.text(SymbolId(*id)) == text).map(SymbolId)
     }
 
+    /// [`Symbols::try_intern`] of a text that may be that of `like`.
+    pub fn intern_like(&mut self, text: &str, like: SymbolId) -> Option<SymbolId> {
+        if self.text(like) == text { Some(like) } else { self.try_intern(text) }
+    }
+
     /// The symbol of `text`, made if it is new; `None` when the arena is full.
     pub fn try_intern(&mut self, text: &str) -> Option<SymbolId> {
         if let Some(id) = self.find(text) {
@@ -85,6 +90,7 @@ mod tests {
             assert_eq!(s.text(*id), format!("v{i}"));
         }
         assert_eq!(s.find("nope"), None);
+        assert_eq!((s.intern_like("v7", ids[7]), s.intern_like("v7", ids[8])), (Some(ids[7]), Some(ids[7])));
         assert_eq!(s.len(), 5001);
     }
 }
