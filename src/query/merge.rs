@@ -80,7 +80,7 @@ pub async fn run_all(shards: &dyn Shards, fragment: &Arc<Fragment>) -> Result<Ve
 
 enum Slot<'a> {
     Pending(Pending<'a>),
-    Ready(Partial),
+    Ready(Box<Partial>),
     Taken,
 }
 
@@ -97,14 +97,14 @@ impl Future for All<'_> {
             match future.as_mut().poll(cx) {
                 Poll::Pending => waiting = true,
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
-                Poll::Ready(Ok(partial)) => *slot = Slot::Ready(partial),
+                Poll::Ready(Ok(partial)) => *slot = Slot::Ready(Box::new(partial)),
             }
         }
         if waiting {
             return Poll::Pending;
         }
         let take = |slot: &mut Slot<'_>| match std::mem::replace(slot, Slot::Taken) {
-            Slot::Ready(partial) => Some(partial),
+            Slot::Ready(partial) => Some(*partial),
             _ => None,
         };
         Poll::Ready(Ok(self.0.iter_mut().filter_map(take).collect()))

@@ -96,9 +96,10 @@ proptest! {
 
     #[test]
     fn extrapolations_agree(rows in proptest::collection::vec((value(), value(), 0..9u8, 0..9u8, 0..9u8), 0..200)) {
-        let column = |of: &dyn Fn(&(f64, f64, u8, u8, u8)) -> f64| rows.iter().map(of).collect::<Vec<f64>>();
-        let (first, gain) = (column(&|r| r.0), column(&|r| r.1));
-        let times = [column(&|r| r.2.into()), column(&|r| r.3.into()), column(&|r| r.4.into())];
+        type Drawn = (f64, f64, u8, u8, u8);
+        let column = |of: fn(&Drawn) -> f64| rows.iter().map(of).collect::<Vec<f64>>();
+        let (first, gain) = (column(|r| r.0), column(|r| r.1));
+        let times = [column(|r| r.2.into()), column(|r| r.3.into()), column(|r| r.4.into())];
         let run = |f: Extrapolation<'_>| {
             let mut gain = gain.clone();
             f(&first, &mut gain, &times[0], &times[1], &times[2], 60.0);

@@ -140,12 +140,6 @@ impl Head {
         }
         let (_, values) = group.newest_row(s.mint, s.maxt, group.slot_count(), &mut s.unwound)?;
         wide.next_group += 1;
-        if wide.bits.is_none() && s.scattered.is_empty() {
-            // All there are, and each of them lies here alone.
-            let count = values.iter().filter(|v| repeats(**v)).count();
-            let mut present = group.series.iter().zip(values).filter(|(_, v)| repeats(**v));
-            return Some((count, present.find_map(|(id, _)| *id)));
-        }
         let (series, mut count, mut any) = (group.series.iter(), 0, None);
         let group = wide.next_group as u32 - 1;
         for (slot, (id, v)) in series.zip(values).enumerate() {
