@@ -266,14 +266,8 @@ fn bytes_flag(name: &str, text: &str) -> Result<usize, Stop> {
 
 /// Memory of the machine, or of the control group where that is less; 4 GiB where neither can be read.
 fn memory_bytes() -> usize {
-    const UNKNOWN: usize = 4 << 30;
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let machine = read("/proc/meminfo").lines().find_map(|l| {
-        let kib = l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?;
-        kib.parse::<usize>().ok().map(|kib| kib * 1024)
-    });
-    let group = read("/sys/fs/cgroup/memory.max").trim().parse::<usize>().ok();
-    machine.into_iter().chain(group).min().unwrap_or(UNKNOWN)
+    const UNKNOWN: u64 = 4 << 30;
+    memory::bytes().unwrap_or(UNKNOWN) as usize
 }
 
 fn has(features: &[String], name: &str) -> bool {
