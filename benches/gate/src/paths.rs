@@ -8,8 +8,8 @@ use std::hint::black_box;
 
 use codec::chunk::{ChunkReader, ChunkWriter, Times};
 use codec::{Tier, sorted};
-use compute::range::RangeFunction;
-use compute::wide::{self, Series, Steps, WindowTable};
+use compute::range::{RangeFunction, RateKind};
+use compute::wide::{self, RateTable, Series, Steps, WindowTable};
 use exposition::remote_write::{RequestV1, SeriesReader, checked_labels, read_pairs};
 use exposition::remote_write_build::RequestBuilder;
 use exposition::{Event, PageCache, PageReader, Parser, key};
@@ -217,28 +217,42 @@ fn intersect() -> Box<dyn FnMut()> {
     })
 }
 
-/// A range function at 60 steps of 4 series, each window over 20 samples.
-fn wide_path(function: RangeFunction) -> Box<dyn FnMut()> {
+/// Times of 60 steps, each of whose windows has 20 samples.
+fn steps(times: &[i64]) -> Steps {
+    Steps { first: times[20], interval: 50_000, count: 60, range: 300_000, offset: 0 }
+}
+
+/// Rates of 4 series that were scraped together, as a query over many reads them.
+fn wide_rate() -> Box<dyn FnMut()> {
     let (columns, times) = (columns(240), times(240));
-    let steps = Steps { first: times[20], interval: 50_000, count: 60, range: 300_000, offset: 0 };
+    let steps = steps(&times);
+    let mut table = WindowTable::default();
+    let mut out = Vec::new();
+    Box::new(move || {
+        table.rebuild(&times, &steps);
+        let mut rates = RateTable::new(RateKind::Rate, &times, &steps, &table);
+        for values in &columns {
+            out.clear();
+            rates.eval(values, &mut out);
+            black_box(&out);
+        }
+    })
+}
+
+/// The largest values of 4 series.
+fn wide_max() -> Box<dyn FnMut()> {
+    let (columns, times) = (columns(240), times(240));
+    let steps = steps(&times);
     let mut table = WindowTable::default();
     let mut out = Vec::new();
     Box::new(move || {
         table.rebuild(&times, &steps);
         for values in &columns {
             let series = Series { times: &times, values, starts: &[] };
-            black_box(wide::eval(function, series, &steps, &table, &mut out));
+            black_box(wide::eval(RangeFunction::MaxOverTime, series, &steps, &table, &mut out));
             black_box(&out);
         }
     })
-}
-
-fn wide_rate() -> Box<dyn FnMut()> {
-    wide_path(RangeFunction::Rate)
-}
-
-fn wide_max() -> Box<dyn FnMut()> {
-    wide_path(RangeFunction::MaxOverTime)
 }
 
 /// The numbers of an answer as text.
