@@ -132,7 +132,7 @@ pub(crate) fn this_thread() -> u32 {
 }
 
 /// The first word of a thread's `schedstat` is its time on a CPU in nanoseconds.
-fn thread_cpu_seconds(thread: u32) -> f64 {
+pub(crate) fn thread_cpu_seconds(thread: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).unwrap_or_default();
     stat.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
 }

@@ -12,7 +12,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use crate::rt::clock::{Clock, Moment, SystemClock};
-use crate::rt::counters::ShardCounters;
+use crate::rt::counters::{ShardCounters, thread_cpu_seconds};
 use crate::rt::doorbell::Port;
 use crate::rt::executor::TaskClass;
 
@@ -36,6 +36,11 @@ pub struct Watchdog {
 /// The exit code of a process ended by its watchdog: `EX_SOFTWARE`.
 pub const STALL_EXIT_CODE: i32 = 70;
 const LIMIT: Duration = Duration::from_secs(5);
+/// The same for one whose thread works: a page with a million new series takes some seconds, on a machine that is
+/// busy with other things as many times longer.
+const WORKING_LIMIT: Duration = Duration::from_secs(60);
+/// The part of a CPU that is work.
+const WORKING_SHARE: f64 = 0.05;
 /// How far past its time a shard may sleep before it is kicked: above what a busy machine delays a beat by often, and
 /// small beside what anybody waits for.
 const KICK_AFTER: Duration = Duration::from_millis(20);
@@ -72,13 +77,15 @@ pub(crate) struct Watched {
     /// Summed steps without a beat. Steps, not clock time: on a suspended machine both stop, and none has hung.
     silent: Duration,
     kicks: u32,
+    /// CPU seconds of its thread when it was last asked whether it works, and at how much silence that was.
+    worked: Option<(f64, Duration)>,
     reported: bool,
 }
 
 impl Watched {
     pub(crate) fn new(shard: u32, counters: Arc<ShardCounters>, port: Arc<Port>) -> Watched {
         let (beats, silent, kicks, reported) = (0, Duration::ZERO, 0, false);
-        Watched { shard, counters, port, beats, silent, kicks, reported }
+        Watched { shard, counters, port, beats, silent, kicks, worked: None, reported }
     }
 
     /// Looks after `step`; says how long the next may take.
@@ -86,6 +93,7 @@ impl Watched {
         let beats = self.counters.beats.load(Relaxed);
         if beats != self.beats || self.counters.finished.load(Relaxed) {
             (self.beats, self.silent, self.kicks, self.reported) = (beats, Duration::ZERO, 0, false);
+            self.worked = None;
         } else {
             self.silent += step;
         }
@@ -101,8 +109,21 @@ impl Watched {
         KICK_AGAIN
     }
 
+    /// Whether its thread has had a part of the CPU lately: then it is late with something large, and not hung.
+    fn works(&mut self, watchdog: &Watchdog) -> bool {
+        let between = watchdog.limit / 2;
+        let since = self.worked.map_or(Duration::ZERO, |(_, at)| at) + between;
+        if self.silent < since {
+            return true;
+        }
+        let cpu = thread_cpu_seconds(self.counters.thread.load(Relaxed));
+        let before = self.worked.replace((cpu, self.silent)).map_or(0.0, |(cpu, _)| cpu);
+        cpu - before >= between.as_secs_f64() * WORKING_SHARE
+    }
+
     fn report(&mut self, watchdog: &Watchdog) {
-        if self.silent >= watchdog.limit && !self.reported {
+        let is_hung = !self.works(watchdog) || self.silent >= WORKING_LIMIT;
+        if self.silent >= watchdog.limit && is_hung && !self.reported {
             self.reported = true;
             let (shard, silent, last_class) = (self.shard, self.silent, self.counters.last_class());
             (watchdog.on_stall)(Stall { shard, silent, last_class });
@@ -162,6 +183,23 @@ mod tests {
         shard.counters.due.store(at_ms(260).nanos(), Relaxed);
         shard.look(KICK_AFTER, at_ms(160));
         assert_eq!((shard.kicks, shard.silent), (0, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_shard_that_works_is_given_time() {
+        let mut shard = watched();
+        shard.counters.thread.store(crate::rt::counters::this_thread(), Relaxed);
+        let dog = Watchdog { limit: Duration::from_millis(40), on_stall: Arc::new(|_| panic!("it works")) };
+        let until = std::time::Instant::now() + Duration::from_millis(200);
+        let mut step = std::time::Instant::now();
+        while std::time::Instant::now() < until {
+            if step.elapsed() >= Duration::from_millis(10) {
+                shard.look(step.elapsed(), at_ms(0));
+                shard.report(&dog);
+                step = std::time::Instant::now();
+            }
+        }
+        assert!(shard.silent >= 3 * dog.limit);
     }
 
     #[test]
