@@ -23,7 +23,8 @@ use crate::shard::wal::pending::Owner;
 use crate::shard::wal::reader::{Start, segment_numbers};
 
 const MAGIC: &[u8; 8] = b"SYSTCKP1";
-const VERSION: u32 = 1;
+/// 2: a patch of a chunk is one byte (docs/format/chunk.md).
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 56;
 const NAME: &str = "checkpoint.";
 

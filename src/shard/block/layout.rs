@@ -10,7 +10,8 @@ use crate::shard::wal::pending::Owner;
 
 const MAGIC: &[u8; 8] = b"SYSTBLK1";
 const END_MAGIC: &[u8; 8] = b"SYSTBLKE";
-const VERSION: u32 = 1;
+/// 2: a patch of a chunk is one byte (docs/format/chunk.md).
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 64;
 
 /// Kinds of pieces.
