@@ -74,11 +74,15 @@ fn pushed_groups_stay_until_they_are_deleted() {
     });
     check("PUT", path, "size 7\n", (200, ""));
     running.wait_for_value("done", None);
+    let refused_at = std::time::SystemTime::now();
     check("PUT", path, "size 7 1000\n", (400, "pushed metrics must not have timestamps\n"));
     running.wait_for_value("push_failure_time_seconds > bool 0", Some("1"));
     // It outlives a process that is killed, but for what came in its last second.
     let mut running = running;
-    std::thread::sleep(std::time::Duration::from_millis(2500));
+    crate::house::eventually("the groups are in their file", || {
+        let file = std::fs::metadata(house.data.join("groups")).ok()?;
+        (file.modified().ok()? > refused_at).then_some(())
+    });
     running.process.kill();
     let running = house.start().expect("it started before");
     let restarted_at = seconds(now_ms());
