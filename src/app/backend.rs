@@ -19,6 +19,7 @@ use crate::api::backend::{
 use crate::api::doorway::Caller;
 use crate::api::error::{ApiError, ErrorKind};
 use crate::app::admin::Cleanups;
+use crate::app::asking;
 use crate::app::core::{Core, HouseMesh};
 use crate::app::doors::Doors;
 use crate::app::federate::newest;
@@ -399,9 +400,12 @@ impl Backend for HouseBackend {
             request.counts_steps = per_step && question.stats == Stats::All;
             let mut times = Times::at(request.asked);
             let entry = Entry { text: question.text.clone(), when, origin: question.origin };
+            let gauge = asking::Gauge::of(&question.text);
+            let gauged = gauge.clone();
             let run = async move {
                 let result = match engine.admit(request).await {
                     Ok(admitted) => {
+                        gauged.watch(admitted.account());
                         times.admitted = clock.now();
                         times.prepared = times.admitted;
                         let note = |phase| match phase {
@@ -417,12 +421,9 @@ impl Backend for HouseBackend {
                 log.note(&entry, &result, &times, clock.wall_ns());
                 result.map(|answer| (answer, times))
             };
-            // What is computed above the shards may take long: not on the workers that answer others.
-            let handle = tokio::runtime::Handle::current();
-            let running = tokio::task::spawn_blocking(move || handle.block_on(run));
             let _cancel = CancelOnDrop(token.clone());
             let answer = tokio::select! {
-                r = running => r.map_err(internal)?,
+                r = asking::run(gauge, Box::pin(run)) => r.map_err(internal)?,
                 () = tokio::time::sleep(timeout) => {
                     token.expire();
                     Err(query::Error::Timeout("expression evaluation"))

@@ -6,6 +6,7 @@
 //! Never: computes anything.
 
 pub mod admin;
+pub mod asking;
 pub mod backend;
 pub mod core;
 pub mod directory;

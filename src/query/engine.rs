@@ -139,6 +139,11 @@ pub struct Admitted<'e> {
 }
 
 impl Admitted<'_> {
+    /// What it uses, while it does.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     /// Evaluates it, telling `done` of each phase that has ended.
     pub async fn evaluate(
         self,
