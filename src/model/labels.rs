@@ -93,14 +93,19 @@ impl Labels {
 
     /// The value of `name`, or `None` where the set does not have it.
     pub fn value(&self, name: &str) -> Option<&str> {
-        for l in self.iter() {
-            match l.name.cmp(name) {
+        for (n, value) in self.packed() {
+            match n.cmp(name.as_bytes()) {
                 Ordering::Less => {}
-                Ordering::Equal => return Some(l.value),
+                Ordering::Equal => return std::str::from_utf8(value).ok(),
                 Ordering::Greater => return None,
             }
         }
         None
+    }
+
+    /// Names and values as bytes, which are in the same order as texts.
+    fn packed(&self) -> Packed<'_> {
+        Packed { rest: &self.0 }
     }
 
     /// The value of `name`, empty where the set does not have it, as matchers see it.
@@ -149,7 +154,7 @@ impl Labels {
 
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.packed().cmp(other.packed()) }
     }
 }
 
@@ -212,6 +217,23 @@ impl<'a> Iterator for Iter<'a> {
         let (value, rest) = try_sized(rest)?;
         self.rest = rest;
         Some(Label { name, value })
+    }
+}
+
+/// The same without a look at what the bytes say.
+struct Packed<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Packed<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, rest) = try_split(self.rest)?;
+        let (value, rest) = try_split(rest)?;
+        self.rest = rest;
+        Some((name, value))
     }
 }
 
@@ -325,12 +347,17 @@ fn push_sized(out: &mut Vec<u8>, s: &str) {
 }
 
 fn try_sized(b: &[u8]) -> Option<(&str, &[u8])> {
+    let (text, rest) = try_split(b)?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
+#[inline]
+fn try_split(b: &[u8]) -> Option<(&[u8], &[u8])> {
     let (n, rest) = match *b.first()? {
         255 => (u32::from_le_bytes(b.get(1..5)?.try_into().ok()?) as usize, &b[5..]),
         n => (n as usize, &b[1..]),
     };
-    let text = rest.get(..n)?;
-    Some((std::str::from_utf8(text).ok()?, &rest[n..]))
+    rest.split_at_checked(n)
 }
 
 #[cfg(test)]
