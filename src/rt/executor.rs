@@ -534,7 +534,12 @@ pub fn spawn<R: 'static>(class: TaskClass, future: impl Future<Output = R> + 'st
 
 /// Lets others run if this task has had its turn; call it every 10-50 us of work. Outside a shard it does nothing.
 pub async fn yield_if_needed() {
-    glommio::yield_if_needed().await;
+    if local::current().is_some() && glommio::executor().need_preempt() {
+        // By a timer that is due at once, not by the queue of its class: where the executor is taken off its CPU for
+        // longer than a turn just before it would run its queues, it takes them for empty and parks until it is
+        // kicked. A timer that is due is an event, and with an event it does not park.
+        glommio::timer::sleep(Duration::ZERO).await;
+    }
 }
 
 /// Sleeps by a timer of its own, exactly; for the few who cannot wait for the pulse. On a shard only.
