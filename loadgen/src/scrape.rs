@@ -48,8 +48,21 @@ pub fn rack(target_idx: usize) -> String {
 
 /// The scrape configuration for all targets, by rack.
 pub fn config(targets: &Targets, kind: Kind) -> String {
-    let interval = duration_text(targets.options.interval);
+    config_every(targets.options.interval, targets, kind)
+}
+
+/// Nearly no target is due while questions are asked.
+const PAUSE: Duration = Duration::from_secs(3600);
+
+/// The same targets, asked so rarely that scraping pauses: their series live on, as those of a dashboard do, where
+/// targets that went away would leave series that have ended.
+pub fn config_idle(targets: &Targets, kind: Kind) -> String {
+    config_every(PAUSE, targets, kind)
+}
+
+fn config_every(interval: Duration, targets: &Targets, kind: Kind) -> String {
     let timeout = duration_text(targets.options.interval.min(Duration::from_secs(10)));
+    let interval = duration_text(interval);
     let mut out = format!("global:\n  scrape_interval: {interval}\n  scrape_timeout: {timeout}\n");
     // Others have no such key, or do not read this form.
     if kind == Kind::Prometheus && targets.options.format == Format::Protobuf {
@@ -62,11 +75,6 @@ pub fn config(targets: &Targets, kind: Kind) -> String {
         let _ = writeln!(out, "  - targets: [{}]\n    labels: {{rack: {}}}", names.join(", "), rack(first));
     }
     out
-}
-
-/// The same without targets: scraping ends, the data stays.
-pub fn config_idle(targets: &Targets) -> String {
-    format!("global:\n  scrape_interval: {}\nscrape_configs: []\n", duration_text(targets.options.interval))
 }
 
 fn duration_text(d: Duration) -> String {
@@ -124,7 +132,7 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
     run["oracle"] = oracle::check_raw(&targets, &system, window.end_us, stored.as_ref())?;
     if let (true, Some(stored)) = (plan.queries, &stored) {
         let is_paused = !plan.asking.hurried || spec.kind != Kind::Prometheus;
-        let idle = is_paused && system.reload(&config_idle(&targets)).is_ok();
+        let idle = is_paused && system.reload(&config_idle(&targets, spec.kind)).is_ok();
         run["queries"] = query::run(
             &targets,
             &mut system,
