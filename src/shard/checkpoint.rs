@@ -23,8 +23,10 @@ use crate::shard::wal::pending::Owner;
 use crate::shard::wal::reader::{Start, segment_numbers};
 
 const MAGIC: &[u8; 8] = b"SYSTCKP1";
-/// 2: a patch of a chunk is one byte (docs/format/chunk.md).
-const VERSION: u32 = 2;
+/// 2: a patch of a chunk is one byte (docs/format/chunk.md). 3: windows have their presence.
+const VERSION: u32 = 3;
+/// A window of version 2 is one that does not know its presence.
+const OLDEST_VERSION: u32 = 2;
 const HEADER_BYTES: usize = 56;
 const NAME: &str = "checkpoint.";
 
@@ -83,7 +85,7 @@ impl Header {
         if checksum(&b[..HEADER_BYTES - 8]) != u32_at(48) {
             return Err("the checkpoint header's checksum does not fit");
         }
-        if u32_at(8) != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&u32_at(8)) {
             return Err("the checkpoint has a version that this program does not know");
         }
         let owner = Owner {
@@ -618,6 +620,20 @@ mod tests {
         // Of one time and value any order.
         found.sort_by_key(|(l, x)| (l.clone(), x.time, x.labels.to_string(), x.value.to_bits()));
         found
+    }
+
+    #[test]
+    fn a_header_of_the_version_before_is_read_and_no_older_one() {
+        let owner = Owner { shard: 1, shard_count: 2, directory_id: 3 };
+        let start = Start { first_segment: 4, next_sequence: 5 };
+        let header = Header { owner, start, blocks_end: 6 };
+        for (version, is_known) in [(1u32, false), (2, true), (3, true), (4, false)] {
+            let mut bytes = header.encode();
+            bytes[8..12].copy_from_slice(&version.to_le_bytes());
+            let crc = checksum(&bytes[..HEADER_BYTES - 8]);
+            bytes[48..52].copy_from_slice(&crc.to_le_bytes());
+            assert_eq!(Header::decode(&bytes).ok(), is_known.then_some(header), "version {version}");
+        }
     }
 
     #[test]

@@ -107,6 +107,8 @@ pub struct Selection {
     pub(in crate::shard) scattered: Vec<SeriesId>,
     /// Of each series only the newest sample is wanted. Where it can be had without decoding, batches hold no other.
     pub newest_only: bool,
+    /// Of that sample only whether there is one is wanted: its value may be any number.
+    pub presence_only: bool,
     /// Series with a number at each time of their group are wanted as [`Batch::whole`].
     pub wants_whole: bool,
     pub(in crate::shard) placed_read: usize,

@@ -86,6 +86,7 @@ pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, E
     }
     fragment.meter.select(selection.series_count() as u64);
     selection.newest_only = newest_is_enough(fragment);
+    selection.presence_only = presence_is_enough(fragment);
     selection.wants_whole = ranger_of(fragment).is_some_and(|r| r.is_rate_of_columns());
     let mut work = shard.with(|s| Work::new(s, fragment));
     let (mut batch, mut edges) = (Batch::default(), EdgeColumns::default());
@@ -229,15 +230,19 @@ fn newest_is_enough(fragment: &Fragment) -> bool {
     is_latest && fragment.steps.is_single() && !chain.selector.smoothed
 }
 
-/// Whether a fragment counts series, all in one group, by their newest samples.
-fn counts_only(fragment: &Fragment) -> bool {
-    let is_count = fragment.fold.as_ref().is_some_and(|f| {
-        matches!(f.op, Aggregator::Count | Aggregator::Group) && !f.without && f.grouping.is_empty()
-    });
-    is_count
+/// Whether a fragment counts series by their newest samples, whatever those are.
+fn presence_is_enough(fragment: &Fragment) -> bool {
+    let op = fragment.fold.as_ref().map(|f| f.op);
+    matches!(op, Some(Aggregator::Count | Aggregator::Group))
         && newest_is_enough(fragment)
         && matches!(fragment.chain.read, Read::Latest)
         && fragment.chain.maps.is_empty()
+}
+
+/// Whether it counts them all in one group.
+fn counts_only(fragment: &Fragment) -> bool {
+    let is_one = fragment.fold.as_ref().is_some_and(|f| !f.without && f.grouping.is_empty());
+    is_one && presence_is_enough(fragment)
 }
 
 /// How many of the next series to compute before breathing.

@@ -388,7 +388,8 @@ impl Group {
         columns.values.resize(slots.len() * stride, ABSENT);
         let span = Span { mint: Timestamp::MIN, maxt: Timestamp::MAX, stride, from: 0 };
         self.read_wide(&slots, span, columns);
-        self.sealed.push(sealer.seal(&columns.times, slots.len(), &columns.values, Tier::Fast));
+        let are_full = self.open.iter().all(|r| !r.is_partial);
+        self.sealed.push(sealer.seal(&columns.times, slots.len(), &columns.values, are_full, Tier::Fast));
         self.base.copy_from_slice(&self.last);
         self.open.clear();
         self.seal_at = SEAL_ROWS;

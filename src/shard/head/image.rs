@@ -140,7 +140,9 @@ pub(in crate::shard) fn decode_window(r: &mut Reader<'_>, rows_max: usize) -> Re
     owned.extend_from_slice(bytes);
     owned.resize(length + SLACK_BYTES, 0);
     let bytes = owned.into_boxed_slice();
-    let w = Window { first_time, last_time, row_count, slot_count, is_wide, offsets_at, bytes };
+    let presence_at = offsets_at;
+    let mut w =
+        Window { first_time, last_time, row_count, slot_count, is_wide, presence_at, offsets_at, bytes };
     if w.row_count() == 0 || w.row_count() > rows_max || u32::from(slot_count) > GROUP_SLOTS_MAX {
         return Err(Malformed::Corrupt("size of a window"));
     }

@@ -13,6 +13,7 @@ mod hint;
 pub(in crate::shard) mod image;
 pub(in crate::shard) mod newest;
 pub mod partial;
+mod presence;
 pub mod row;
 pub mod side;
 pub(in crate::shard) mod wide;
@@ -453,6 +454,7 @@ impl Head {
             placed: Vec::with_capacity(ids.size_hint().0),
             scattered: Vec::new(),
             newest_only: false,
+            presence_only: false,
             wants_whole: false,
             placed_read: 0,
             scattered_read: 0,
@@ -500,6 +502,13 @@ impl Head {
         if s.newest_only {
             let run = s.placed[s.placed_read..].iter().take_while(|p| p.0 == group_id);
             let run = &s.placed[s.placed_read..s.placed_read + run.count()];
+            if s.presence_only
+                && let Some(time) = group.newest_sealed(s.mint, s.maxt, &mut s.unwound)
+            {
+                push_present(time, &s.unwound.present, run, batch);
+                s.placed_read += run.len();
+                return;
+            }
             if let Some((time, values)) = group.newest_row(s.mint, s.maxt, run.len(), &mut s.unwound) {
                 push_newest(time, values, run, batch);
                 s.placed_read += run.len();
@@ -586,6 +595,18 @@ fn push_newest(time: Timestamp, values: &[f64], run: &[(u32, u32, SeriesId)], ba
                 histograms: 0..0,
             });
         }
+    }
+}
+
+/// That series have some sample in a row.
+fn push_present(time: Timestamp, present: &[u64], run: &[(u32, u32, SeriesId)], batch: &mut Batch) {
+    let (at, value) = (batch.times.len() as u32, batch.values.len() as u32);
+    batch.times.push(time);
+    batch.values.push(0.0);
+    let has = |slot: u32| present.get(slot as usize / 64).is_some_and(|w| w >> (slot % 64) & 1 == 1);
+    for (_, _, id) in run.iter().filter(|p| has(p.1)) {
+        let (times, values) = (at..at + 1, value..value + 1);
+        batch.series.push(BatchSeries { id: *id, times, values, starts: 0..0, histograms: 0..0 });
     }
 }
 

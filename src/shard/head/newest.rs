@@ -1,9 +1,10 @@
-//! The newest row of a group at a moment, by slot: its last values, where rows came after that moment unwound by those.
+//! The newest row of a group at a moment, by slot: its last values, where rows came after that moment unwound by those;
+//! in a sealed window only which slots have a sample.
 
 use model::Timestamp;
 
 use crate::shard::head::group::{Group, slots_of};
-use crate::shard::head::row::Row;
+use crate::shard::head::row::{Row, repeats};
 
 /// Values of a group as they were some rows ago. Kept for its memory.
 #[derive(Debug, Default)]
@@ -11,6 +12,8 @@ pub(in crate::shard) struct Unwound {
     values: Vec<f64>,
     /// Slots whose value is not found yet.
     missing: Vec<u64>,
+    /// Slots that have a sample.
+    pub(in crate::shard) present: Vec<u64>,
 }
 
 impl Unwound {
@@ -91,6 +94,44 @@ impl Group {
         Some((time, &unwound.values))
     }
 
+    /// The time of the newest row between two times, where that is sealed and full: a bit for each slot that has a
+    /// sample in it goes to `unwound.present`. `None` says nothing: other rows may tell.
+    pub(in crate::shard) fn newest_sealed(
+        &self,
+        mint: Timestamp,
+        maxt: Timestamp,
+        unwound: &mut Unwound,
+    ) -> Option<Timestamp> {
+        if self.open.iter().next().is_some_and(|row| row.time <= maxt) {
+            return None;
+        }
+        let window = &self.sealed[self.sealed.partition_point(|w| w.first_time <= maxt).checked_sub(1)?];
+        let row = window.newest_row_at(maxt)?;
+        (row.1 >= mint && window.present_at(row.0, &mut unwound.present)).then_some(row.1)
+    }
+
+    /// The newest row between two times, if it is a full one: a bit for each slot that has a sample in it goes to
+    /// `unwound.present`. `None` says nothing: rows must be read.
+    pub(in crate::shard) fn newest_present(
+        &self,
+        mint: Timestamp,
+        maxt: Timestamp,
+        unwound: &mut Unwound,
+    ) -> Option<Timestamp> {
+        if let Some(time) = self.newest_sealed(mint, maxt, unwound) {
+            return Some(time);
+        }
+        let mut present = std::mem::take(&mut unwound.present);
+        let found = self.newest_row(mint, maxt, self.slot_count(), unwound).map(|(time, values)| {
+            let word = |some: &[f64]| some.iter().rev().fold(0, |bits, v| bits << 1 | u64::from(repeats(*v)));
+            present.clear();
+            present.extend(values.chunks(64).map(word));
+            time
+        });
+        unwound.present = present;
+        found
+    }
+
     /// The row before the open ones: when it was, and whether it is known to be full.
     fn sealed_row(&self) -> Option<(Timestamp, bool)> {
         Some((self.sealed.last()?.last_time, self.slot_times().is_empty()))
@@ -103,8 +144,11 @@ mod tests {
 
     use super::*;
     use crate::shard::head::group::Columns;
-    use crate::shard::head::row::repeats;
+    use crate::shard::head::image;
+    use crate::shard::head::row::is_absent;
     use crate::shard::head::window::Sealer;
+    use crate::shard::record::SourceId;
+    use codec::varint::Reader;
 
     #[test]
     fn the_newest_row_at_any_moment_is_what_reading_finds_there() {
@@ -157,6 +201,76 @@ mod tests {
             let read = columns.values[(slot + 1) * columns.times.len() - 1];
             assert_eq!(repeats(*v), repeats(read), "slot {slot} at {time}");
             assert!(!repeats(*v) || v.to_bits() == read.to_bits(), "slot {slot} at {time}");
+        }
+        true
+    }
+
+    #[test]
+    fn what_is_present_at_any_moment_is_what_reading_finds_there() {
+        let mut x = 23u64;
+        let mut chance = move |n: u64| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            x % n
+        };
+        let mut told = 0;
+        for life in 0..60u64 {
+            let slots = 1 + chance(200) as u32;
+            let mut g = Group::staggered(2 + chance(30) as u32);
+            (0..slots).for_each(|s| g.bind(s, model::SeriesId(s)));
+            let (mut sealer, mut columns) = (Sealer::default(), Columns::default());
+            let (rows, one_in) = (1 + chance(90) as i64, 2 + chance(300));
+            for t in 1..=rows {
+                let is_last = t == rows && life % 2 == 0;
+                let mut named = Vec::new();
+                for s in 0..slots {
+                    let lives = repeats(g.last_values()[s as usize]);
+                    match chance(one_in) {
+                        _ if is_last && lives => named.push((s, STALE_NAN)),
+                        _ if is_last => {}
+                        0 if lives => named.push((s, STALE_NAN)),
+                        0 | 1 => named.push((s, t as f64)),
+                        _ => {}
+                    }
+                }
+                let mut mask = vec![0u64; slots.div_ceil(64) as usize];
+                named.iter().for_each(|(s, _)| mask[*s as usize / 64] |= 1 << (s % 64));
+                let is_partial = life % 5 == 4 && chance(9) == 0;
+                g.append(t * 10, is_partial, mask.into_iter(), named.iter().map(|n| n.1.to_bits()));
+                if g.open.row_count() >= 5 && chance(20) == 0 {
+                    g.seal_at = 1;
+                }
+                g.seal_if_due(&mut sealer, &mut columns);
+            }
+            if life % 2 == 0 {
+                g.retire(&mut sealer, &mut columns);
+            }
+            let mut image = Vec::new();
+            let key = (SourceId(1), 0);
+            image::encode_group(key, &g, |id| id.0, &mut image);
+            let number = |id| Some(model::SeriesId(id));
+            let (_, restored) = image::decode_group(&mut Reader::new(&image), number).unwrap();
+            for ask in 0..60 {
+                let g = if ask % 3 == 0 { &restored } else { &g };
+                let maxt = chance(rows as u64 * 10 + 30) as i64;
+                told += usize::from(check_present(g, slots, maxt - chance(100) as i64, maxt));
+            }
+        }
+        assert!(told > 1500, "most moments are told: {told}");
+    }
+
+    fn check_present(g: &Group, slots: u32, mint: Timestamp, maxt: Timestamp) -> bool {
+        let mut unwound = Unwound::default();
+        let Some(time) = g.newest_present(mint, maxt, &mut unwound) else { return false };
+        let mut columns = Columns::default();
+        g.read(&(0..slots).collect::<Vec<_>>(), mint, maxt, &mut columns);
+        assert_eq!(columns.times.last(), Some(&time));
+        for slot in 0..slots as usize {
+            let n = columns.times.len();
+            let newest = columns.values[slot * n..(slot + 1) * n].iter().rfind(|v| !is_absent(**v));
+            let is_present = unwound.present[slot / 64] >> (slot % 64) & 1 == 1;
+            assert_eq!(is_present, newest.is_some_and(|v| repeats(*v)), "slot {slot} at {time}");
         }
         true
     }

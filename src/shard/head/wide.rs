@@ -5,7 +5,7 @@
 
 use model::{SeriesId, Timestamp};
 
-use crate::shard::head::row::repeats;
+use crate::shard::head::group::slots_of;
 use crate::shard::head::{Head, Place};
 use crate::shard::index::matching::Matched;
 use crate::shard::select::Selection;
@@ -81,7 +81,7 @@ impl Head {
     }
 
     fn scattered_ids(&self) -> impl Iterator<Item = SeriesId> + '_ {
-        crate::shard::head::group::slots_of(&self.scattered).map(|i| SeriesId(i as u32))
+        slots_of(&self.scattered).map(|i| SeriesId(i as u32))
     }
 
     /// Whether a series is to be read in this place, and in no other.
@@ -138,18 +138,17 @@ impl Head {
             wide.next_group += 1;
             return Some((0, None));
         }
-        let (_, values) = group.newest_row(s.mint, s.maxt, group.slot_count(), &mut s.unwound)?;
+        group.newest_present(s.mint, s.maxt, &mut s.unwound)?;
+        let at = wide.next_group as u32;
         wide.next_group += 1;
-        let (series, mut count, mut any) = (group.series.iter(), 0, None);
-        let group = wide.next_group as u32 - 1;
-        for (slot, (id, v)) in series.zip(values).enumerate() {
-            if let Some(id) = id
-                && repeats(*v)
-                && wide.wants(*id)
-                && self.is_alone_at(wide, Place { group, slot: slot as u32 }, *id)
+        let (mut count, mut any) = (0, None);
+        for slot in slots_of(&s.unwound.present) {
+            if let Some(id) = group.series.get(slot).copied().flatten()
+                && wide.wants(id)
+                && self.is_alone_at(wide, Place { group: at, slot: slot as u32 }, id)
             {
                 count += 1;
-                any = any.or(Some(*id));
+                any = any.or(Some(id));
             }
         }
         Some((count, any))

@@ -1,15 +1,17 @@
 //! A sealed window: the rows of a group turned into one small chunk a slot, over one shared time column.
 //!
 //! ```text
-//! bytes   | time column | end offsets, u16 or u32 a slot | value chunks | 64 B slack for the decoders |
+//! bytes   | time column | presence | end offsets, u16 or u32 a slot | value chunks | 64 B slack for the decoders |
 //! ```
 //!
-//! An offset counts from the first chunk; a slot without any sample has no bytes.
+//! Presence is drawn in `shard::head::presence`. An offset counts from the first chunk; a slot without any sample has no bytes.
 
 use codec::value_encode::Encoder;
 use codec::{Tier, time_column, value};
 use model::Timestamp;
 
+use crate::shard::head::group::SEALED_ROWS_MAX;
+use crate::shard::head::presence::{self, Presence};
 use crate::shard::head::row::{ABSENT, is_absent};
 
 /// The decoders of `codec` may read this far behind a chunk.
@@ -22,6 +24,8 @@ pub(in crate::shard) struct Window {
     pub(in crate::shard) slot_count: u16,
     /// End offsets are u32 rather than u16.
     pub(in crate::shard) is_wide: bool,
+    /// Where the presence begins; it ends where the end offsets begin.
+    pub(in crate::shard) presence_at: u32,
     /// Where the end offsets begin.
     pub(in crate::shard) offsets_at: u32,
     pub(in crate::shard) bytes: Box<[u8]>,
@@ -34,29 +38,40 @@ pub(in crate::shard) struct Sealer {
     chunks: Vec<u8>,
     ends: Vec<u32>,
     bytes: Vec<u8>,
+    presence: Presence,
 }
 
 impl Sealer {
-    /// Seals `slot_count` columns of `times.len()` values each, slot by slot in `columns`.
+    /// Seals `slot_count` columns of `times.len()` values each, slot by slot in `columns`. `are_full`: each row says of
+    /// every slot whether it has a sample.
     pub(in crate::shard) fn seal(
         &mut self,
         times: &[Timestamp],
         slot_count: usize,
         columns: &[f64],
+        are_full: bool,
         tier: Tier,
     ) -> Window {
         let n = times.len();
         self.chunks.clear();
         self.ends.clear();
-        for column in columns.chunks_exact(n).take(slot_count) {
+        self.presence.begin(slot_count);
+        for (slot, column) in columns.chunks_exact(n).take(slot_count).enumerate() {
             if !column.iter().all(|v| is_absent(*v)) {
                 self.values.encode(column, tier, &mut self.chunks);
+            }
+            if are_full {
+                self.presence.take(slot, column);
             }
             self.ends.push(self.chunks.len() as u32);
         }
         let is_wide = self.chunks.len() > usize::from(u16::MAX);
         self.bytes.clear();
         time_column::encode(times, &mut self.bytes);
+        let presence_at = self.bytes.len() as u32;
+        if are_full {
+            self.presence.encode(&mut self.bytes);
+        }
         let offsets_at = self.bytes.len() as u32;
         push_ends(&self.ends, is_wide, &mut self.bytes);
         self.bytes.extend_from_slice(&self.chunks);
@@ -67,6 +82,7 @@ impl Sealer {
             row_count: n as u16,
             slot_count: slot_count as u16,
             is_wide,
+            presence_at,
             offsets_at,
             bytes: Box::from(self.bytes.as_slice()),
         }
@@ -89,8 +105,9 @@ impl Window {
         usize::from(self.row_count)
     }
 
-    /// Whether offsets and times lie where they should: what is read back from a file is asked before it is used.
-    pub(in crate::shard) fn check(&self) -> Result<(), codec::Error> {
+    /// Whether offsets, presence and times lie where they should: what is read back from a file is asked before it is
+    /// used. Finds out where the presence begins, which the times alone tell.
+    pub(in crate::shard) fn check(&mut self) -> Result<(), codec::Error> {
         let corrupt = codec::Error::Corrupt;
         let chunks_at = self.chunks_at();
         let chunk_bytes = (self.bytes.len() - SLACK_BYTES)
@@ -101,13 +118,29 @@ impl Window {
             return Err(corrupt("offsets of a window"));
         }
         let mut times = vec![0; self.row_count()];
-        let read =
-            time_column::decode(&self.bytes[..self.offsets_at as usize], self.row_count(), &mut times)?;
-        let fits = read == self.offsets_at as usize
-            && times.is_sorted_by(|a, b| a < b)
+        let before = &self.bytes[..self.offsets_at as usize];
+        let read = time_column::decode(before, self.row_count(), &mut times)?;
+        let fits = times.is_sorted_by(|a, b| a < b)
             && times.first() == Some(&self.first_time)
             && times.last() == Some(&self.last_time);
-        if fits { Ok(()) } else { Err(corrupt("times of a window")) }
+        if !fits {
+            return Err(corrupt("times of a window"));
+        }
+        if !presence::is_sound(&before[read..], self.row_count(), usize::from(self.slot_count)) {
+            return Err(corrupt("presence of a window"));
+        }
+        self.presence_at = read as u32;
+        Ok(())
+    }
+
+    fn presence(&self) -> &[u8] {
+        &self.bytes[self.presence_at as usize..self.offsets_at as usize]
+    }
+
+    /// Fills `out` with a bit for each slot that has a sample in a row, staleness markers not counted; false where
+    /// only the values tell.
+    pub(in crate::shard) fn present_at(&self, row: usize, out: &mut Vec<u64>) -> bool {
+        presence::at_row(self.presence(), row, usize::from(self.slot_count), out)
     }
 
     fn chunks_at(&self) -> usize {
@@ -125,7 +158,9 @@ impl Window {
             ends.push(chunks.len() as u32);
         }
         let is_wide = chunks.len() > usize::from(u16::MAX);
-        let mut bytes = self.bytes[..self.offsets_at as usize].to_vec();
+        let mut bytes = self.bytes[..self.presence_at as usize].to_vec();
+        presence::of_slots(self.presence(), usize::from(self.slot_count), slots, &mut bytes);
+        let offsets_at = bytes.len() as u32;
         push_ends(&ends, is_wide, &mut bytes);
         bytes.extend_from_slice(&chunks);
         bytes.resize(bytes.len() + SLACK_BYTES, 0);
@@ -135,7 +170,8 @@ impl Window {
             row_count: self.row_count,
             slot_count: slots.len() as u16,
             is_wide,
-            offsets_at: self.offsets_at,
+            presence_at: self.presence_at,
+            offsets_at,
             bytes: bytes.into_boxed_slice(),
         }
     }
@@ -149,6 +185,19 @@ impl Window {
         // Sealed by this process, or read from a file and checked: a column that does not decode is a bug.
         let read = time_column::decode(&self.bytes, self.row_count(), out);
         debug_assert!(read.is_ok(), "a sealed time column decodes");
+    }
+
+    /// The newest row at or before a moment, and its time.
+    pub(in crate::shard) fn newest_row_at(&self, at: Timestamp) -> Option<(usize, Timestamp)> {
+        let last = self.row_count() - 1;
+        if self.last_time <= at {
+            return Some((last, self.last_time));
+        }
+        let mut times = [0; SEALED_ROWS_MAX];
+        let times = &mut times[..=last];
+        self.read_times(times);
+        let row = times.partition_point(|t| *t <= at).checked_sub(1)?;
+        Some((row, times[row]))
     }
 
     /// Decodes one slot's values into `out`, which is `row_count` long; [`ABSENT`] where it has no sample.
