@@ -54,7 +54,7 @@ use model::{Labels, Matcher, SeriesId, Timestamp};
 use commons::Standing;
 use exemplars::{Exemplar, Exemplars};
 use head::Head;
-use head::edges::EdgeColumns;
+use head::edges::{EdgeColumns, RowColumns};
 use head::side::{Late, Refusal};
 use index::{Index, LabelColumn, SymbolId};
 use record::{Entry, SourceId};
@@ -266,6 +266,11 @@ impl Shard {
     /// Reads what a rate needs of a selection's next group; false where the next batch has to be read instead.
     pub fn next_edges(&self, selection: &mut Selection, edges: &mut EdgeColumns) -> bool {
         self.head.next_edges(selection, edges)
+    }
+
+    /// Reads a selection's next group row by row; false where the next batch has to be read instead.
+    pub fn next_rows(&self, selection: &mut Selection, drops_are_odd: bool, rows: &mut RowColumns) -> bool {
+        self.head.next_rows(selection, drops_are_odd, rows)
     }
 
     /// Labels of a series, as text.

@@ -132,6 +132,11 @@ impl Selection {
         self.wide.iter().flat_map(Wide::series).chain(listed)
     }
 
+    /// Series of the group at hand that are still to be read.
+    pub fn left_count(&self) -> usize {
+        self.placed.len() - self.placed_read
+    }
+
     /// Whether everything was read.
     pub fn is_done(&self) -> bool {
         let is_placed = self.wide.as_ref().is_none_or(|w| w.is_exhausted);

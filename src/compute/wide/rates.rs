@@ -100,6 +100,30 @@ impl RateTable {
         self.short.iter().for_each(|step| out[*step as usize] = ABSENT);
     }
 
+    /// Where the first and the last sample of a step's window lie; `None` where there are fewer than two.
+    pub fn ends(&self, step: usize) -> Option<(usize, usize)> {
+        let (first, last) = *self.ends.get(step)?;
+        (last > first).then_some((first as usize, last as usize))
+    }
+
+    /// The rates of many series at one step: of each the values at its ends, between which nothing dropped. What
+    /// [`Self::eval`] gives for them.
+    pub fn column(&self, step: usize, first: &[f64], last: &[f64], out: &mut Vec<f64>) {
+        const BLOCK: usize = 64;
+        let of_all = |v: &[f64]| [v[step]; BLOCK];
+        let (sampled, far, factor) = (of_all(&self.sampled), of_all(&self.far), self.factor[step]);
+        out.clear();
+        out.extend(last.iter().zip(first).map(|(last, first)| last - first));
+        for (gain, first) in out.chunks_mut(BLOCK).zip(first.chunks(BLOCK)) {
+            if self.is_counter && arch::any_near_zero(first, gain, &sampled, &far) {
+                let (to_start, to_end) = (of_all(&self.to_start), of_all(&self.to_end));
+                arch::extrapolate(first, gain, &sampled, &to_start, &to_end, self.window);
+            } else {
+                gain.iter_mut().for_each(|gain| *gain *= factor);
+            }
+        }
+    }
+
     /// What series gained between the first and the last sample of each window.
     fn gains(&mut self, values: &[f64], out: &mut Vec<f64>) {
         self.first.clear();

@@ -95,6 +95,37 @@ proptest! {
     }
 
     #[test]
+    fn rates_step_by_step_are_those_series_by_series(
+        mut columns in proptest::collection::vec(proptest::collection::vec(value(), 20), 1..150),
+        grow in proptest::bool::ANY,
+        (gap, range, phase) in (1i64..4, 1i64..9, -20i64..20),
+    ) {
+        if grow {
+            columns.iter_mut().for_each(|c| c.sort_by(f64::total_cmp));
+        }
+        let times: Vec<i64> = (0..20).map(|i| i * 15_000).collect();
+        let (interval, range) = (gap * 15_000, range * 15_000);
+        let steps = Steps { first: 60_000 + phase * 1000, interval, count: 8, range, offset: 0 };
+        let table = WindowTable::new(&times, &steps);
+        for kind in [RateKind::Rate, RateKind::Increase, RateKind::Delta] {
+            let mut rates = RateTable::new(kind, &times, &steps, &table);
+            let falls = |c: &&Vec<f64>| kind.is_counter() && c.windows(2).any(|w| w[1] < w[0]);
+            let columns: Vec<&Vec<f64>> = columns.iter().filter(|c| !falls(c)).collect();
+            let (mut one, mut all) = (Vec::new(), Vec::new());
+            for step in 0..steps.count {
+                let Some((first, last)) = rates.ends(step) else { continue };
+                let row = |i: usize| columns.iter().map(|c| c[i]).collect::<Vec<_>>();
+                rates.column(step, &row(first), &row(last), &mut all);
+                for (values, have) in columns.iter().zip(&all) {
+                    rates.eval(values, &mut one);
+                    let same = one[step].to_bits() == have.to_bits() || one[step].is_nan() && have.is_nan();
+                    prop_assert!(same, "{:?} of {:?}: {} or {}", kind, values, one[step], have);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn wide_results_are_those_of_each_window((times, values) in series(), steps in steps()) {
         let table = WindowTable::new(&times, &steps);
         let series = Series { times: &times, values: &values, starts: &[] };

@@ -353,6 +353,20 @@ impl Tally {
         }
     }
 
+    /// Adds floats at one step, each to its group.
+    pub fn add_column(&mut self, step: usize, groups: &[u32], values: &[f64]) {
+        let Some(most) = groups.iter().max() else { return };
+        self.reach(*most as usize);
+        let n = self.step_count;
+        if let (Cells::Sums(c), Aggregator::Sum) = (&mut self.cells, self.op) {
+            groups.iter().zip(values).for_each(|(group, v)| c.add(*group as usize * n + step, *v));
+            return;
+        }
+        for (group, v) in groups.iter().zip(values) {
+            self.add_floats(*group as usize * n + step, &[*v]);
+        }
+    }
+
     /// Memory that is held, nearly.
     pub fn bytes(&self) -> usize {
         let cells = match &self.cells {

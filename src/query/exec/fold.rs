@@ -91,6 +91,19 @@ impl Groups {
         }
     }
 
+    /// Adds floats at one step, each to its group, where the aggregation gives one number a group.
+    pub fn add_column(&mut self, step: usize, groups: &[u32], values: &[f64]) {
+        if let Kind::Tally(t) = &mut self.kind {
+            t.add_column(step, groups, values);
+        }
+    }
+
+    /// Notes whether the name of a group's new members is to be dropped.
+    #[inline]
+    pub fn note_name(&mut self, group: u32, drop_name: bool) {
+        self.groups[group as usize].drop_name |= drop_name;
+    }
+
     /// Memory that is held, nearly: labels are counted as if they were short.
     pub fn bytes(&self) -> usize {
         let cells = match &self.kind {

@@ -25,7 +25,7 @@ use crate::query::plan::physical::{Chain, Fold, Fragment, Read};
 use crate::query::value::Series;
 use crate::shard::Shard;
 use crate::shard::deep::Deep;
-use crate::shard::head::edges::EdgeColumns;
+use crate::shard::head::edges::{EdgeColumns, RowColumns};
 use crate::shard::index::{LabelColumn, SymbolId};
 use crate::shard::select::{Batch, BatchSeries};
 
@@ -61,6 +61,12 @@ const TURN_EDGES: usize = 512;
 /// The same at all steps of a range: some 50-100 ns each.
 const TURN_WHOLE: usize = 256;
 
+/// Rates taken row by row between two breaths, of all series and steps: 3-5 ns each.
+const TURN_CELLS: usize = 8 * 1024;
+
+/// Series left over by going row by row, more than were taken, before it is given up.
+const ROWS_TRIED: usize = 4096;
+
 /// Samples decoded between two breaths, where series are long.
 const TURN_SAMPLES: usize = 8 * 1024;
 
@@ -89,7 +95,7 @@ pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, E
     selection.presence_only = presence_is_enough(fragment);
     selection.wants_whole = ranger_of(fragment).is_some_and(|r| r.is_rate_of_columns());
     let mut work = shard.with(|s| Work::new(s, fragment));
-    let (mut batch, mut edges) = (Batch::default(), EdgeColumns::default());
+    let (mut batch, mut edges, mut rows) = (Batch::default(), EdgeColumns::default(), RowColumns::default());
     shard.breathe().await?;
     let mut batch_number = 0;
     loop {
@@ -114,6 +120,13 @@ pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, E
             shard.breathe().await?;
             continue;
         }
+        if let Some(kind) = work.row_rate
+            && shard.with(|s| s.next_rows(&mut selection, kind.is_counter(), &mut rows))
+        {
+            take_group(shard, &mut work, &rows).await?;
+            work.judge_rows(rows.ids.len(), selection.left_count());
+            continue;
+        }
         if !shard.with(|s| s.next_batch(&mut selection, &mut batch)) {
             break;
         }
@@ -129,6 +142,19 @@ pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, E
         shard.breathe().await?;
     }
     Ok(work.finish(rows))
+}
+
+/// Computes the series of a group, of which each row is a column, in turns.
+async fn take_group<A: Access>(shard: &A, work: &mut Work<'_>, rows: &RowColumns) -> Result<(), Error> {
+    work.group_number += 1;
+    let turn = (TURN_CELLS / work.fragment.steps.count).clamp(1, TURN_EDGES);
+    for from in (0..rows.ids.len()).step_by(turn) {
+        let to = rows.ids.len().min(from + turn);
+        shard.with(|s| work.take_rows(s, rows, from..to));
+        work.end_turn()?;
+        shard.breathe().await?;
+    }
+    shard.breathe().await
 }
 
 /// Computes the series of a batch, in turns.
@@ -171,11 +197,11 @@ fn ranger_of(fragment: &Fragment) -> Option<Ranger<'_>> {
     })
 }
 
-/// Which rate of whole groups at one moment the fragment aggregates, if it does nothing else.
+/// Which rate of whole groups the fragment aggregates, if it does nothing else.
 fn rate_of_groups(fragment: &Fragment) -> Option<RateKind> {
     let chain = &fragment.chain;
     let is_plain = !chain.selector.anchored && !chain.selector.smoothed && chain.maps.is_empty();
-    let is_fit = is_plain && fragment.steps.is_single() && Tally::takes(fragment.fold.as_ref()?.op);
+    let is_fit = is_plain && Tally::takes(fragment.fold.as_ref()?.op);
     match &chain.read {
         Read::Window { function: Function::Rate, .. } if is_fit => Some(RateKind::Rate),
         Read::Window { function: Function::Increase, .. } if is_fit => Some(RateKind::Increase),
@@ -278,8 +304,17 @@ struct Work<'f> {
     drops_name: bool,
     /// Only how many series there are is asked for.
     counts_only: bool,
-    /// What rate is taken of whole groups, where that is so.
+    /// What rate is taken of whole groups at one moment, where that is so.
     rate: Option<RateKind>,
+    /// The same at several moments.
+    row_rate: Option<RateKind>,
+    /// Groups taken row by row; their series, and those of them that had to be read one by one.
+    group_number: u64,
+    taken_by_rows: usize,
+    left_by_rows: usize,
+    /// The group of each series of a turn, and its rates at a step. Kept for their memory.
+    members: Vec<u32>,
+    column: Vec<f64>,
     sample_count: usize,
     notes: Annotations,
     load: Load,
@@ -313,7 +348,14 @@ impl<'f> Work<'f> {
                     .any(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal),
             drops_name: drops_name(&fragment.chain),
             counts_only: counts_only(fragment),
-            rate: rate_of_groups(fragment),
+            rate: rate_of_groups(fragment).filter(|_| fragment.steps.is_single()),
+            row_rate: rate_of_groups(fragment)
+                .filter(|_| ranger_of(fragment).is_some_and(|r| r.is_rate_of_columns())),
+            group_number: 0,
+            taken_by_rows: 0,
+            left_by_rows: 0,
+            members: Vec::new(),
+            column: Vec::new(),
             sample_count: 0,
             notes: Annotations::default(),
             load: Load::new(fragment.steps.count, fragment.counts_steps),
@@ -370,6 +412,47 @@ impl<'f> Work<'f> {
             folding.groups.add_float(group, v, drop_later);
         }
         self.folding = Some(folding);
+    }
+
+    /// Gives up going row by row where that leaves most series to be read one by one.
+    fn judge_rows(&mut self, taken: usize, left: usize) {
+        self.taken_by_rows += taken;
+        self.left_by_rows += left;
+        if self.left_by_rows > self.taken_by_rows + ROWS_TRIED {
+            self.row_rate = None;
+        }
+    }
+
+    /// Adds the rates of some series of a group, step by step.
+    fn take_rows(&mut self, shard: &Shard, rows: &RowColumns, some: Range<usize>) {
+        let Some(ranger) = ranger_of(self.fragment) else { return };
+        let Some(mut folding) = self.folding.take() else { return };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut members = std::mem::take(&mut self.members);
+        let counts_steps = !self.load.by_step.is_empty();
+        // No batch has a number like that.
+        let (rates, load) =
+            ranger.rates(&rows.times, self.group_number | 1 << 63, &mut scratch, counts_steps);
+        self.series_read += some.len() as u64;
+        some.clone().for_each(|_| self.load.merge(load));
+        if let Some(rates) = rates {
+            let drop_now = self.drops_name && !self.fragment.settings.delayed_name_removal;
+            let drop_later = self.drops_name && self.fragment.settings.delayed_name_removal;
+            members.clear();
+            for id in &rows.ids[some.clone()] {
+                self.judge_rate(shard, *id);
+                let group = folding.group_of(shard, *id, row_labels(shard, *id, drop_now));
+                folding.groups.note_name(group, drop_later);
+                members.push(group);
+            }
+            for step in 0..self.fragment.steps.count {
+                let Some((first, last)) = rates.ends(step) else { continue };
+                let (first, last) = (&rows.row(first)[some.clone()], &rows.row(last)[some.clone()]);
+                rates.column(step, first, last, &mut self.column);
+                folding.groups.add_column(step, &members, &self.column);
+            }
+        }
+        (self.scratch, self.members, self.folding) = (scratch, members, Some(folding));
     }
 
     /// Computes the next series of a batch. Batches are numbered from 1; within one, series whose times begin at the

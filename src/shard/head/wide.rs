@@ -6,6 +6,7 @@
 use model::{SeriesId, Timestamp};
 
 use crate::shard::head::group::slots_of;
+use crate::shard::head::row::repeats;
 use crate::shard::head::{Head, Place};
 use crate::shard::index::matching::Matched;
 use crate::shard::select::Selection;
@@ -138,19 +139,34 @@ impl Head {
             wide.next_group += 1;
             return Some((0, None));
         }
-        group.newest_present(s.mint, s.maxt, &mut s.unwound)?;
         let at = wide.next_group as u32;
-        wide.next_group += 1;
         let (mut count, mut any) = (0, None);
-        for slot in slots_of(&s.unwound.present) {
-            if let Some(id) = group.series.get(slot).copied().flatten()
+        let mut tally = |slot: usize, id: Option<SeriesId>| {
+            if let Some(id) = id
                 && wide.wants(id)
                 && self.is_alone_at(wide, Place { group: at, slot: slot as u32 }, id)
             {
                 count += 1;
                 any = any.or(Some(id));
             }
+        };
+        if group.newest_sealed(s.mint, s.maxt, &mut s.unwound).is_some() {
+            for (w, (word, ids)) in s.unwound.present.iter().zip(group.series.chunks(64)).enumerate() {
+                for (bit, id) in ids.iter().enumerate() {
+                    if word >> bit & 1 == 1 {
+                        tally(w * 64 + bit, *id);
+                    }
+                }
+            }
+        } else {
+            let (_, values) = group.newest_row(s.mint, s.maxt, group.slot_count(), &mut s.unwound)?;
+            for (slot, (id, v)) in group.series.iter().zip(values).enumerate() {
+                if repeats(*v) {
+                    tally(slot, *id);
+                }
+            }
         }
+        wide.next_group += 1;
         Some((count, any))
     }
 }
