@@ -56,6 +56,7 @@ use exemplars::{Exemplar, Exemplars};
 use head::Head;
 use head::edges::{EdgeColumns, RowColumns};
 use head::side::{Late, Refusal};
+use index::search::Search;
 use index::{Index, LabelColumn, SymbolId};
 use record::{Entry, SourceId};
 use select::{Batch, HistogramPoint, Selection};
@@ -250,6 +251,16 @@ impl Shard {
     /// The series that all `matchers` accept, to be read between two times (inclusive).
     pub fn select(&self, matchers: &[Matcher], mint: Timestamp, maxt: Timestamp) -> Selection {
         self.head.selection_of(self.index.select(matchers), mint, maxt)
+    }
+
+    /// The search for the series that all `matchers` accept, where it is more than a turn's work.
+    pub fn search(&self, matchers: &[Matcher]) -> Option<Search> {
+        self.index.search(matchers)
+    }
+
+    /// What a search has found, to be read between two times (inclusive).
+    pub fn select_found(&self, search: Search, mint: Timestamp, maxt: Timestamp) -> Selection {
+        self.head.selection_of(search.finish(&self.index), mint, maxt)
     }
 
     /// Decodes the next series of a selection into `batch`; false when everything was read.

@@ -77,10 +77,21 @@ const TURN_ROWS: usize = 64;
 pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, Error> {
     let chain = &fragment.chain;
     let (mint, maxt) = time_span(&chain.selector, &chain.read, fragment.steps, fragment.settings.lookback);
+    let matchers = &chain.selector.matchers;
+    let mut search = shard.with(|s| s.search(matchers));
+    if let Some(search) = &mut search {
+        while !shard.with(|s| search.step(s.index())) {
+            shard.breathe().await?;
+        }
+    }
     // In one turn: what is not in the blocks then is in the head.
     let (mut selection, blocks) = shard.with(|s| {
         let blocks = shard.store().map(|store| (store.overlapping(mint, maxt), store));
-        (s.select(&chain.selector.matchers, mint, maxt), blocks)
+        let selection = match search.take() {
+            Some(found) => s.select_found(found, mint, maxt),
+            None => s.select(matchers, mint, maxt),
+        };
+        (selection, blocks)
     });
     if let Some((blocks, store)) = blocks.filter(|(blocks, _)| !blocks.is_empty()) {
         // Apart, so that a fragment that reads no block is not as large as one that does: it is moved into its task.

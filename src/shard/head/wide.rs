@@ -18,6 +18,14 @@ const WIDE_MIN: usize = 4096;
 /// wanted are looked through in vain.
 const WIDE_SHARE: usize = 16;
 
+/// Longer lists than this are not made: they are sorted in one turn, 20 ns a series.
+const LIST_MAX: usize = 32 * 1024;
+
+/// Below how many series, of so many that there are, a list is made.
+fn list_max(series_count: usize) -> usize {
+    (series_count / WIDE_SHARE).clamp(WIDE_MIN, LIST_MAX)
+}
+
 /// Slots that are looked through at a time: some 5 us.
 const SLOTS_MAX: usize = 4096;
 
@@ -62,9 +70,16 @@ impl Head {
         let (bits, wanted_count, series_count) = match matched {
             Matched::All(n) if n as usize >= WIDE_MIN => (None, n as usize, n as usize),
             Matched::All(n) => return self.selection((0..n).map(SeriesId), mint, maxt),
+            Matched::Bits(bits, n) => {
+                let series_count = bits.len() * 64;
+                if n < list_max(series_count) {
+                    return self.selection(slots_of(&bits).map(|id| SeriesId(id as u32)), mint, maxt);
+                }
+                (Some(bits), n, series_count)
+            }
             Matched::Ids(ids) => {
                 let last = ids.last().map_or(0, |l| *l as usize + 1);
-                if ids.len() < WIDE_MIN.max(last / WIDE_SHARE) {
+                if ids.len() < list_max(last) {
                     return self.selection(ids.into_iter().map(SeriesId), mint, maxt);
                 }
                 let mut bits = vec![0u64; last.div_ceil(64)];

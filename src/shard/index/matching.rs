@@ -1,5 +1,7 @@
 //! Matchers to series ids: intersections of what must be there, less what must not.
 
+use std::borrow::Cow;
+
 use model::{MatchOp, Matcher};
 
 use crate::shard::index::{Index, SymbolId};
@@ -11,7 +13,12 @@ pub enum Matched {
     All(u32),
     /// Sorted ids.
     Ids(Vec<u32>),
+    /// A bit for each, and how many there are.
+    Bits(Vec<u64>, usize),
 }
+
+/// Values whose series are counted to see that every series has the label: 100 us.
+const VALUES_COUNTED: usize = 4096;
 
 impl Index {
     /// The series that all `matchers` accept.
@@ -24,7 +31,7 @@ impl Index {
     }
 
     /// Whether a matcher that takes any value at all meets a label that every series has.
-    fn accepts_all(&self, m: &Matcher) -> bool {
+    pub(super) fn accepts_all(&self, m: &Matcher) -> bool {
         let takes_any = match m.op {
             MatchOp::NotEqual => m.value.is_empty(),
             MatchOp::Regex => m.value == ".+",
@@ -32,8 +39,11 @@ impl Index {
         };
         takes_any
             && self.symbols.find(&m.name).is_some_and(|name| {
-                let values = self.postings.values(name).iter();
-                values.map(|v| self.postings.list(name, *v).len()).sum::<usize>() == self.series_count()
+                let values = self.postings.values(name);
+                // Which lists there are is found by looking at each: of so many values it is not worth it.
+                values.len() <= VALUES_COUNTED
+                    && values.iter().map(|v| self.postings.list(name, *v).len()).sum::<usize>()
+                        == self.series_count()
             })
     }
 
@@ -48,7 +58,7 @@ impl Index {
     fn matching_all(&self, matchers: &[&Matcher]) -> Vec<u32> {
         let (negative, positive): (Vec<&Matcher>, Vec<&Matcher>) =
             matchers.iter().partition(|m| m.matches_empty());
-        let mut lists: Vec<Vec<u32>> = Vec::with_capacity(positive.len());
+        let mut lists: Vec<Cow<'_, [u32]>> = Vec::with_capacity(positive.len());
         for m in &positive {
             let list = self.having(m);
             if list.is_empty() {
@@ -56,15 +66,9 @@ impl Index {
             }
             lists.push(list);
         }
-        lists.sort_by_key(Vec::len);
-        let mut result: Option<Vec<u32>> = None;
-        for list in lists {
-            result = Some(match result {
-                None => list,
-                Some(r) => intersected(&r, &list),
-            });
-        }
-        let mut result = result.unwrap_or_else(|| self.ids().collect());
+        lists.sort_by_key(|list| list.len());
+        let common = lists.into_iter().reduce(|all, list| Cow::Owned(intersected(&all, &list)));
+        let mut result = common.map_or_else(|| self.ids().collect(), Cow::into_owned);
         for m in negative {
             if result.is_empty() {
                 break;
@@ -78,15 +82,15 @@ impl Index {
     }
 
     /// Series that have the label with a value that the matcher accepts (the matcher refuses the empty string).
-    fn having(&self, m: &Matcher) -> Vec<u32> {
-        let Some(name) = self.symbols.find(&m.name) else { return Vec::new() };
+    fn having(&self, m: &Matcher) -> Cow<'_, [u32]> {
+        let Some(name) = self.symbols.find(&m.name) else { return Cow::Borrowed(&[]) };
         if m.op == MatchOp::Equal {
-            return self.list_of(name, &m.value).to_vec();
+            return Cow::Borrowed(self.list_of(name, &m.value));
         }
         if let (MatchOp::Regex, Some(literals)) = (m.op, m.regex().and_then(|r| r.literals())) {
-            return united(literals.iter().map(|v| self.list_of(name, v)).collect());
+            return Cow::Owned(united(literals.iter().map(|v| self.list_of(name, v)).collect()));
         }
-        self.united_where(name, |v| m.matches(v))
+        Cow::Owned(self.united_where(name, |v| m.matches(v)))
     }
 
     /// Series that have the label with a value that the matcher refuses (it accepts the empty string).
@@ -98,7 +102,7 @@ impl Index {
         self.united_where(name, |v| !m.matches(v))
     }
 
-    fn list_of(&self, name: SymbolId, value: &str) -> &[u32] {
+    pub(super) fn list_of(&self, name: SymbolId, value: &str) -> &[u32] {
         self.symbols.find(value).map_or(&[], |v| self.postings.list(name, v))
     }
 
@@ -197,6 +201,7 @@ mod tests {
         let selected = match index.select(&matchers) {
             Matched::All(n) => (0..n).collect(),
             Matched::Ids(ids) => ids,
+            Matched::Bits(..) => Vec::new(),
         };
         assert_eq!(selected, expect, "{matchers:?}");
         let naive: Vec<u32> = (0..index.series_count() as u32)

@@ -8,6 +8,7 @@
 pub mod matching;
 pub mod postings;
 pub mod removal;
+pub mod search;
 mod split;
 pub mod symbols;
 
