@@ -122,9 +122,24 @@ impl Labels {
         SeriesHash(xxh3_64(&self.0))
     }
 
-    /// The hash Prometheus calls `Labels.Hash` (xxhash64 of the packed bytes).
+    /// The hash Prometheus calls `Labels.Hash`: xxhash64 of its packed bytes, which are ours but for sizes from 255
+    /// on: they have three bytes there.
     pub fn xxh64(&self) -> u64 {
-        xxh64(&self.0, 0)
+        if self.packed().all(|(n, v)| n.len() < 255 && v.len() < 255) {
+            return xxh64(&self.0, 0);
+        }
+        let mut bytes = Vec::with_capacity(self.0.len());
+        for text in self.packed().flat_map(|(n, v)| [n, v]) {
+            match text.len() {
+                n @ ..255 => bytes.push(n as u8),
+                n => {
+                    bytes.push(255);
+                    bytes.extend_from_slice(&(n as u32).to_le_bytes()[..3]);
+                }
+            }
+            bytes.extend_from_slice(text);
+        }
+        xxh64(&bytes, 0)
     }
 
     /// Only the labels that `keep` accepts.
@@ -379,6 +394,20 @@ mod tests {
         let b = Labels::from_pairs([("aa", "b")]);
         let c = Labels::from_pairs([("a", "b"), ("b", "c")]);
         assert!(a < b && c < a);
+    }
+
+    #[test]
+    fn the_hash_is_of_sizes_of_one_byte_or_of_a_mark_and_three() {
+        let long = "x".repeat(300);
+        for value in ["1", long.as_str()] {
+            let mut packed = b"\x01a".to_vec();
+            match value.len() {
+                1 => packed.push(1),
+                _ => packed.extend_from_slice(&[255, 44, 1, 0]),
+            }
+            packed.extend_from_slice(value.as_bytes());
+            assert_eq!(Labels::from_pairs([("a", value)]).xxh64(), xxh64(&packed, 0), "{}", value.len());
+        }
     }
 
     #[test]

@@ -290,3 +290,26 @@ fn samples_are_counted_as_prometheus_counts_them() {
     check("max_over_time(a_total{i=\"1\"}[1m:30s])", &[2, 2, 2], &[4, 0, 2]);
     check("time()", &[0, 0, 0], &[0, 0, 0]);
 }
+
+#[test]
+fn info_metrics_that_cannot_be_told_apart_are_an_error_even_where_no_series_is_of_their_job() {
+    let mut local = Local::new(2);
+    for (name, job, zone) in
+        [("m", "", "a"), ("build_info", "x", "a"), ("build_info", "x", "b"), ("n", "", "")]
+    {
+        let instance = if zone.is_empty() { "" } else { "i" };
+        let pairs = [("__name__", name), ("job", job), ("zone", zone), ("instance", instance)];
+        let labels = Labels::from_pairs(pairs);
+        local.owner(&labels).append_float(&labels, 0, 0, 1.0).unwrap();
+    }
+    let options = Options { language: promql::Options::ALL, ..Options::default() };
+    let engine = Engine::new(options);
+    let check = |text: &str, error: Option<&str>| {
+        let found = ask(&engine, &local, text, When::Instant(0)).err().map(|e| e.to_string());
+        assert_eq!(found.as_deref().map(|e| e.split(':').next().unwrap_or(e)), error, "{text}");
+    };
+    check(r#"info(m, {__name__="build_info"})"#, Some("found duplicate series for info metric"));
+    check(r#"info(m, {__name__="build_info", zone="a"})"#, None);
+    check(r#"info(m @ 1 - 1, {__name__="nothing_info"})"#, None);
+    check(r#"info(n, {__name__="build_info"})"#, None);
+}

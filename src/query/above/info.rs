@@ -67,12 +67,11 @@ impl Evaluator<'_> {
         let rows = self.rows(&args[0], steps).await?;
         let wanted = Wanted::new(args.get(1));
         let ids: Vec<&Row> = rows.iter().filter(|r| !wanted.is_info(&r.labels)).collect();
-        let infos = if ids.is_empty() {
-            HashMap::new()
-        } else {
-            let matchers = matchers(&wanted, &ids)?;
-            self.info_series(matchers, &args[0], steps).await?
+        let infos = match matchers(&wanted, &ids)? {
+            None => HashMap::new(),
+            Some(matchers) => self.info_series(matchers, &args[0], steps).await?,
         };
+        check_ambiguity(&rows, &infos, steps)?;
         let mut out = Vec::with_capacity(rows.len());
         for row in rows {
             if wanted.is_info(&row.labels) {
@@ -133,21 +132,42 @@ fn identity(labels: &Labels) -> Labels {
     labels.retain(|l| IDENTIFYING.contains(&l.name))
 }
 
-/// Conditions that select the info series of the given rows.
-fn matchers(wanted: &Wanted, rows: &[&Row]) -> Result<Vec<Matcher>, Error> {
+/// Finds info series that cannot be told apart, at steps where there is anything to tell about: whether or not a row
+/// has their identity.
+fn check_ambiguity(
+    rows: &[Row],
+    infos: &HashMap<Labels, Vec<InfoSeries>>,
+    steps: Steps,
+) -> Result<(), Error> {
+    for known in infos.values().filter(|known| known.len() > 1) {
+        for step in (0..steps.count).filter(|s| rows.iter().any(|r| r.cell(*s).is_some())) {
+            current(known, step)?;
+        }
+    }
+    Ok(())
+}
+
+/// Conditions that select the info series of the given rows; `None` where no row has an identity. What no row has is
+/// no condition: info series are then of any, and match no row, but they can be ambiguous.
+fn matchers(wanted: &Wanted, rows: &[&Row]) -> Result<Option<Vec<Matcher>>, Error> {
     let mut matchers = wanted.names.clone();
     if !matchers.iter().any(|m| matches!(m.op, MatchOp::Equal | MatchOp::Regex)) {
         matchers.push(regex(METRIC_NAME, ".+_info")?);
     }
     matchers.extend(wanted.data.iter().cloned());
+    let mut is_identified = false;
     for name in IDENTIFYING {
-        let mut values: Vec<&str> = rows.iter().map(|r| r.labels.value_or_empty(name)).collect();
+        let mut values: Vec<&str> = rows.iter().filter_map(|r| r.labels.value(name)).collect();
+        if values.is_empty() {
+            continue;
+        }
+        is_identified = true;
         values.sort_unstable();
         values.dedup();
         let alternatives: Vec<String> = values.into_iter().map(escaped).collect();
         matchers.push(regex(name, &alternatives.join("|"))?);
     }
-    Ok(matchers)
+    Ok(is_identified.then_some(matchers))
 }
 
 fn regex(name: &str, pattern: &str) -> Result<Matcher, Error> {
