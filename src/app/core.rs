@@ -106,6 +106,10 @@ impl Sink for MeshSink {
         self.commons.budget.note_refusal(refusal, now);
     }
 
+    fn has_backlog(&self) -> bool {
+        self.commons.has_backlog()
+    }
+
     fn deliver(&self, generation: u64, shard: ShardId, batch: &[u8]) -> bool {
         if shard.0 == self.shard {
             return self.keeper.append(generation, batch).is_ok();

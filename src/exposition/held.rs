@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::flat::{FlatCache, NO_FAMILY};
 use crate::lines::Syntax;
 use crate::page::{Appeared, PageCache, SeriesLine, Stamped};
+use crate::streamed::Streamed;
 use crate::text::{Event, MetricKind, unescape_help};
 
 pub use crate::flat::Family;
@@ -16,6 +17,14 @@ const RECENT_MAX: usize = 32;
 pub enum Held {
     Lines(PageCache),
     Flat(FlatCache),
+    /// Its text is not held.
+    Streamed(Box<Streamed>),
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Held::lines(Syntax::Text)
+    }
 }
 
 impl Held {
@@ -32,6 +41,7 @@ impl Held {
         match self {
             Held::Lines(c) => c.slot_count(),
             Held::Flat(c) => c.slot_count(),
+            Held::Streamed(c) => c.slot_count(),
         }
     }
 
@@ -40,6 +50,7 @@ impl Held {
         match self {
             Held::Lines(c) => c.line_count(),
             Held::Flat(c) => c.page().samples.len(),
+            Held::Streamed(c) => c.line_count(),
         }
     }
 
@@ -48,6 +59,7 @@ impl Held {
         match self {
             Held::Lines(c) => c.text(range),
             Held::Flat(c) => c.page().text(range),
+            Held::Streamed(_) => b"",
         }
     }
 
@@ -69,6 +81,7 @@ impl Held {
         match self {
             Held::Lines(c) => c.row().for_each(f),
             Held::Flat(c) => c.row().for_each(f),
+            Held::Streamed(_) => {}
         }
     }
 
@@ -77,6 +90,7 @@ impl Held {
         match self {
             Held::Lines(c) => c.stamped().for_each(f),
             Held::Flat(c) => c.stamped().for_each(f),
+            Held::Streamed(_) => {}
         }
     }
 
@@ -88,6 +102,7 @@ impl Held {
         match self {
             Held::Lines(c) => c.series().try_for_each(f),
             Held::Flat(c) => c.series().try_for_each(f),
+            Held::Streamed(_) => Ok(()),
         }
     }
 
@@ -96,6 +111,7 @@ impl Held {
         match self {
             Held::Lines(c) => families(c.metadata()),
             Held::Flat(c) => c.page().families.clone(),
+            Held::Streamed(c) => c.families().to_vec(),
         }
     }
 
@@ -104,6 +120,7 @@ impl Held {
         match self {
             Held::Lines(c) => c.bytes(),
             Held::Flat(c) => c.bytes(),
+            Held::Streamed(c) => c.bytes(),
         }
     }
 }

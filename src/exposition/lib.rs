@@ -29,6 +29,7 @@ pub mod remote_histogram; // a native histogram on the wire of remote write
 pub mod remote_write; // requests of remote write, series by series
 pub mod remote_write_build; // requests of remote write, made
 pub mod scan; // where two pages part
+pub mod streamed; // the next page piece by piece, where it is too large to be held
 mod token; // what lexers give
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use held::Held;
 pub use key::{KeyError, SampleLabels};
 pub use lines::{Lines, Syntax};
 pub use page::{Changes, PageCache, PageReader};
+pub use streamed::Streamed;
 pub use text::{Event, Exemplar, MetricKind, Parser, Sample};
 
 /// Why a page was refused.

@@ -10,13 +10,15 @@ use crate::config::ScrapeConfig;
 use crate::config::http_client::{Auth, Given, Secret};
 use crate::http::request::base64;
 use crate::http::response::{Due, HEAD_BYTES_MAX};
-use crate::http::{self, Body, BodyReader, Head, Request};
+use crate::http::{Body, BodyReader, Head, Request};
 use crate::rt;
 use crate::rt::net::{self, Address, Stream};
 use crate::rt::offload::{Blocking, offload};
 use crate::scrape::content::{self, Form};
+use crate::scrape::incoming::{Incoming, STREAM_BYTES_MIN, STREAM_PACKED_MIN, body_failed};
 use crate::scrape::partial;
-use crate::scrape::{Error, Settings, Target};
+use crate::scrape::reading::Reading;
+use crate::scrape::{Error, Features, Settings, Target};
 
 /// As Go's client.
 const REDIRECTS_MAX: usize = 10;
@@ -70,8 +72,7 @@ impl Buffers {
     }
 
     fn gunzip(&self, packed: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
-        let trailer = packed.last_chunk::<4>().map_or(0, |t| u32::from_le_bytes(*t) as usize);
-        let mut size = trailer.min(packed.len().saturating_mul(DEFLATE_RATIO_MAX)).clamp(1, limit.max(1));
+        let mut size = unpacked_bytes(packed).clamp(1, limit.max(1));
         let mut page = self.take(size);
         let (mut rest, mut filled) = (packed, 0);
         while !rest.is_empty() {
@@ -129,11 +130,16 @@ pub enum Phase {
 }
 
 /// A page as it came.
-#[derive(Debug)]
 pub struct Fetched {
-    pub page: Vec<u8>,
+    pub page: Page,
     /// `None` for an empty page: then nobody asks.
     pub form: Option<Form>,
+}
+
+/// All of a page, or one that is yet to come.
+pub enum Page {
+    Whole(Vec<u8>),
+    Coming(Box<Incoming>),
 }
 
 /// One target's connection.
@@ -192,7 +198,12 @@ impl Client {
             buffers.give(page);
             return None;
         }
-        Some(Fetched { page, form })
+        Some(Fetched { page: Page::Whole(page), form })
+    }
+
+    /// Keeps the connection of a page that came, for the next one.
+    pub fn keep(&mut self, target: &Target, incoming: Incoming) {
+        self.connection = incoming.into_connection().map(|stream| (target.address.clone(), stream));
     }
 
     /// The target's page. Dropping the future closes the connection.
@@ -208,7 +219,8 @@ impl Client {
         let headers = headers(config, target, settings).await?;
         let mut at = (target.address.clone(), target.path.clone());
         for _ in 0..=REDIRECTS_MAX {
-            let (head, body) = self.exchange_retrying(buffers, config, target, &at, &headers).await?;
+            let ask = Ask { buffers, config, target, features: settings.features };
+            let (head, body) = self.exchange_retrying(ask, &at, &headers).await?;
             if let Some(location) = redirect(&head, config) {
                 at = redirected(&at, &location)
                     .map_err(|e| Error::Fetch(format!("Get \"{location}\": {e}")))?;
@@ -221,36 +233,33 @@ impl Client {
 
     async fn exchange_retrying(
         &mut self,
-        buffers: &Buffers,
-        config: &ScrapeConfig,
-        target: &Target,
+        ask: Ask<'_>,
         at: &(String, String),
         headers: &[(String, String)],
-    ) -> Result<(Head, Vec<u8>), Error> {
+    ) -> Result<(Head, Page), Error> {
         let (address, path) = at;
         let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         let request = Request { host: address, path, headers: &headers }.to_bytes();
         let kept = self.connection.take().filter(|(a, _)| a == address).map(|(_, stream)| stream);
         if let Some(stream) = kept {
-            match self.exchange(buffers, config, target, address, stream, &request).await {
+            match self.exchange(ask, address, stream, &request).await {
                 // The target closed an idle connection: nobody's fault.
                 Err(f) if f.is_retryable => {}
                 other => return other.map_err(|f| f.error),
             }
         }
-        let stream = connect(target, address).await?;
-        self.exchange(buffers, config, target, address, stream, &request).await.map_err(|f| f.error)
+        let stream = connect(ask.target, address).await?;
+        self.exchange(ask, address, stream, &request).await.map_err(|f| f.error)
     }
 
     async fn exchange(
         &mut self,
-        buffers: &Buffers,
-        config: &ScrapeConfig,
-        target: &Target,
+        ask: Ask<'_>,
         address: &str,
         mut stream: Stream,
         request: &[u8],
-    ) -> Result<(Head, Vec<u8>), Failure> {
+    ) -> Result<(Head, Page), Failure> {
+        let Ask { buffers, config, target, .. } = ask;
         let failed = |what: &str, e: rt::Error| get_failed(target, &format!("{what}: {}", go_text(&e)));
         let retryable = |error| Failure { error, is_retryable: true };
         stream.write_all(request).await.map_err(|e| retryable(failed("write", e)))?;
@@ -277,20 +286,71 @@ impl Client {
         self.phase.set(Phase::Body);
         if head.status != 200 {
             // Its body is of no use, and the connection with it.
-            return Ok((head, Vec::new()));
+            return Ok((head, Page::Whole(Vec::new())));
         }
         let limit = body_limit(config, &head);
         buffers.give(std::mem::take(&mut self.coming.page));
         self.coming =
             Coming { content_type: head.content_type.clone(), is_gzip: head.is_gzip, ..Coming::default() };
         let lead = &lead[head_bytes..filled];
-        read_body(buffers, &mut stream, head.body, limit, lead, &mut self.coming).await?;
+        let large = ask.large(&head);
+        let rest = read_body(buffers, &mut stream, head.body, limit, lead, large, &mut self.coming).await?;
         let body = std::mem::take(&mut self.coming.page);
+        let is_large = rest.is_some() || (head.is_gzip && unpacked_bytes(&body) >= large.unpacked);
+        if is_large {
+            let reader = match rest {
+                Some(reader) => reader,
+                None => BodyReader::new(Body::Length(0), limit).map_err(body_failed)?,
+            };
+            let (is_gzip, limit, reuse) = (head.is_gzip, page_limit(config), head.is_reusable);
+            // Its address is the target's own: who was led elsewhere is led there again.
+            let is_reusable = reuse && address == target.address;
+            let incoming = Incoming::new(stream, reader, body, is_gzip, limit, is_reusable);
+            return Ok((head, Page::Coming(Box::new(incoming))));
+        }
         if head.is_reusable {
             self.connection = Some((address.to_owned(), stream));
         }
-        Ok((head, body))
+        Ok((head, Page::Whole(body)))
     }
+}
+
+/// What is asked, for whom.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    buffers: &'a Buffers,
+    config: &'a ScrapeConfig,
+    target: &'a Target,
+    features: Features,
+}
+
+/// From how many bytes on a body is not gathered.
+#[derive(Clone, Copy)]
+struct Large {
+    body: usize,
+    unpacked: usize,
+}
+
+impl Ask<'_> {
+    /// Pages of lines are read as they come if they are large; of others, and where families of a page that was cut
+    /// off are kept, all is gathered.
+    fn large(&self, head: &Head) -> Large {
+        let form = content::form(&head.content_type, self.config.fallback_protocol).ok();
+        let reading = form.map(|f| Reading::of(f, self.target.histograms, self.features));
+        match reading {
+            Some(Reading::Lines(_)) if !self.config.keeps_partial => {
+                let body = if head.is_gzip { STREAM_PACKED_MIN } else { STREAM_BYTES_MIN };
+                Large { body, unpacked: STREAM_BYTES_MIN }
+            }
+            _ => Large { body: usize::MAX, unpacked: usize::MAX },
+        }
+    }
+}
+
+/// What a packed body says of its page's size.
+fn unpacked_bytes(packed: &[u8]) -> usize {
+    let trailer = packed.last_chunk::<4>().map_or(0, |t| u32::from_le_bytes(*t) as usize);
+    trailer.min(packed.len().saturating_mul(DEFLATE_RATIO_MAX))
 }
 
 /// Bytes of a body that are read at most. `body_size_limit` bounds the page unpacked, and a page of that very size
@@ -307,23 +367,29 @@ fn page_limit(config: &ScrapeConfig) -> usize {
     }
 }
 
+/// Reads a body to its end; or, where it is a large one, some of it: then its reader is given back.
 async fn read_body(
     buffers: &Buffers,
     stream: &mut Stream,
     kind: Body,
     limit: usize,
     lead: &[u8],
+    large: Large,
     coming: &mut Coming,
-) -> Result<(), Error> {
+) -> Result<Option<BodyReader>, Error> {
     let mut reader = BodyReader::new(kind, limit).map_err(body_failed)?;
-    if let Body::Length(n) = kind {
-        return read_known(buffers, stream, reader, n as usize, lead, coming).await;
+    let known = if let Body::Length(n) = kind { Some(n as usize) } else { None };
+    if let Some(n) = known.filter(|n| *n < large.body) {
+        return read_known(buffers, stream, reader, n, lead, coming).await.map(|()| None);
     }
     coming.page = buffers.take(CHUNK_READ);
     coming.page.clear();
     reader.take(lead, &mut coming.page).map_err(body_failed)?;
     let mut chunk = vec![0; CHUNK_READ];
     while reader.due() != Due::Nothing {
+        if known.is_some() || coming.page.len() >= large.body {
+            return Ok(Some(reader));
+        }
         coming.filled = coming.page.len();
         let count = stream.read(&mut chunk).await.map_err(|e| Error::Fetch(go_text(&e)))?;
         if count == 0 {
@@ -331,7 +397,7 @@ async fn read_body(
         }
         reader.take(&chunk[..count], &mut coming.page).map_err(body_failed)?;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// A body of known length goes straight into the page's buffer, and not a byte more is asked for.
@@ -360,25 +426,19 @@ async fn read_known(
     Ok(())
 }
 
-fn body_failed(e: http::Error) -> Error {
-    match e {
-        http::Error::TooLarge => Error::BodyLimit,
-        other => Error::Fetch(other.to_string()),
-    }
-}
-
-fn page_of(buffers: &Buffers, config: &ScrapeConfig, head: &Head, body: Vec<u8>) -> Result<Fetched, Error> {
+fn page_of(buffers: &Buffers, config: &ScrapeConfig, head: &Head, body: Page) -> Result<Fetched, Error> {
     if head.status != 200 {
         return Err(Error::Fetch(format!("server returned HTTP status {}", head.status_text)));
     }
-    let page = if head.is_gzip && !body.is_empty() {
-        let page = buffers.gunzip(&body, page_limit(config))?;
-        buffers.give(body);
-        page
-    } else {
-        body
+    let page = match body {
+        Page::Whole(body) if head.is_gzip && !body.is_empty() => {
+            let page = buffers.gunzip(&body, page_limit(config))?;
+            buffers.give(body);
+            Page::Whole(page)
+        }
+        other => other,
     };
-    if page.is_empty() {
+    if matches!(&page, Page::Whole(page) if page.is_empty()) {
         return Ok(Fetched { page, form: None });
     }
     let form = content::form(&head.content_type, config.fallback_protocol)?;
@@ -440,7 +500,7 @@ fn get_failed(target: &Target, what: &str) -> Error {
 }
 
 /// The system's words as Go prints them: without Rust's number, in lower case.
-fn go_text(e: &rt::Error) -> String {
+pub(super) fn go_text(e: &rt::Error) -> String {
     let Some(io) = e.io() else { return e.to_string() };
     let text = io.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();

@@ -65,6 +65,10 @@ impl Sink for Shards {
 
     fn note_refusal(&self, _: Refusal, _: Timestamp) {}
 
+    fn has_backlog(&self) -> bool {
+        false
+    }
+
     fn deliver(&self, _: u64, shard: ShardId, batch: &[u8]) -> bool {
         self.log_bytes.set(self.log_bytes.get() + batch.len() + RECORD_HEADER_BYTES);
         let applied = self.shards.borrow_mut()[usize::from(shard.0)].apply(batch);

@@ -27,6 +27,8 @@ use crate::shard::budget::{Refusal, Room};
 use crate::shard::commons::Bounds;
 use crate::shard::record::SourceId;
 
+pub mod giant;
+
 /// Dead slots of a source before it begins anew: more than half its live ones, and so many that it is rare. What is
 /// told again is then at most three times what came and went.
 const DEAD_SLOTS_MIN: u32 = 1024;
@@ -66,7 +68,7 @@ impl Readers {
     fn changes(&self, held: &Held) -> &Changes {
         match held {
             Held::Lines(_) => self.lines.changes(),
-            Held::Flat(_) => self.flat.changes(),
+            Held::Flat(_) | Held::Streamed(_) => self.flat.changes(),
         }
     }
 }
@@ -168,6 +170,9 @@ pub struct Intake {
     refusal: Option<Refusal>,
     /// Series of the page that are refused for want of room.
     refused: u32,
+    /// Where the page is not held: the configuration by which its series were named, until the next page says which
+    /// of them the present one names otherwise.
+    named_by: Option<Arc<ScrapeConfig>>,
 }
 
 impl Intake {
@@ -197,6 +202,7 @@ impl Intake {
             room: Room::ENDLESS,
             refusal: None,
             refused: 0,
+            named_by: None,
         }
     }
 
@@ -347,6 +353,9 @@ impl Intake {
                     .inspect_err(|_| counts.scraped = u64::from(scratch.readers.lines.changes().samples));
             }
             Held::Flat(cache) => cache,
+            Held::Streamed(_) => {
+                return Err(exposition::Error::Malformed("the page is to be read as it comes".to_owned()));
+            }
         };
         let flat = &mut scratch.flat;
         let read = match self.reading {
@@ -487,31 +496,29 @@ impl Intake {
         self.entries.resize(self.held.slot_count() as usize, Entry::default());
         let Scratch { readers, appender, .. } = scratch;
         let changes = readers.changes(&self.held);
-        for v in &changes.vanished {
-            self.exemplars_told.remove(&v.slot);
-            self.starts_told.remove(&v.slot);
-            let entry = std::mem::take(&mut self.entries[v.slot as usize]);
-            match entry.state {
-                State::InRow => appender.end(&mut self.source, entry.slot()),
-                State::Stamped => self.end_stamped(appender, entry, at),
-                State::Histogram => {
-                    appender.append_histogram_at(
-                        &self.source,
-                        entry.slot(),
-                        at,
-                        0,
-                        histograms::stale_message(),
-                    );
-                }
-                State::Unmet | State::Again => self.unmet -= 1,
-                State::Dropped => self.dropped -= 1,
-                State::Refused => self.refused -= 1,
-                State::Idle | State::Free => {}
-            }
-        }
+        changes.vanished.iter().for_each(|v| self.vanish(appender, v.slot, at));
         for a in &changes.appeared {
             self.entries[a.slot as usize].state = State::Unmet;
             self.unmet += 1;
+        }
+    }
+
+    /// The page has a series no more.
+    fn vanish(&mut self, appender: &mut Appender, slot: u32, at: Timestamp) {
+        self.exemplars_told.remove(&slot);
+        self.starts_told.remove(&slot);
+        let entry = std::mem::take(&mut self.entries[slot as usize]);
+        match entry.state {
+            State::InRow => appender.end(&mut self.source, entry.slot()),
+            State::Stamped => self.end_stamped(appender, entry, at),
+            State::Histogram => {
+                let message = histograms::stale_message();
+                appender.append_histogram_at(&self.source, entry.slot(), at, 0, message);
+            }
+            State::Unmet | State::Again => self.unmet -= 1,
+            State::Dropped => self.dropped -= 1,
+            State::Refused => self.refused -= 1,
+            State::Idle | State::Free => {}
         }
     }
 
@@ -603,8 +610,12 @@ impl Intake {
 
     /// Ends every series of the target with the row that is being written: the page did not come, or was refused.
     pub fn mark_stale(&mut self, scratch: &mut Scratch, at: Timestamp) {
-        scratch.appender.set_late(self.bounds.late());
-        self.end_old(&mut scratch.appender, at);
+        self.end_all(&mut scratch.appender, at);
+    }
+
+    fn end_all(&mut self, appender: &mut Appender, at: Timestamp) {
+        appender.set_late(self.bounds.late());
+        self.end_old(appender, at);
         let is_live = |e: &Entry| matches!(e.state, State::InRow | State::Histogram);
         if self.must_tell_all && !self.entries.iter().any(is_live) {
             return;
@@ -613,11 +624,11 @@ impl Intake {
         for i in 0..self.entries.len() {
             let entry = self.entries[i];
             match entry.state {
-                State::InRow => scratch.appender.end(&mut self.source, entry.slot()),
-                State::Stamped => self.end_stamped(&mut scratch.appender, entry, at),
+                State::InRow => appender.end(&mut self.source, entry.slot()),
+                State::Stamped => self.end_stamped(appender, entry, at),
                 State::Histogram => {
                     let (slot, message) = (entry.slot(), histograms::stale_message());
-                    scratch.appender.append_histogram_at(&self.source, slot, at, 0, message);
+                    appender.append_histogram_at(&self.source, slot, at, 0, message);
                 }
                 _ => continue,
             }
@@ -627,21 +638,25 @@ impl Intake {
 
     /// Writes the report and hands the row on.
     pub fn commit(&mut self, scratch: &mut Scratch, sink: &dyn Sink, at: Timestamp, report: &Report) {
+        self.write_report(&mut scratch.appender, report);
+        self.hand_on(scratch, sink, at);
+    }
+
+    fn write_report(&mut self, appender: &mut Appender, report: &Report) {
         let has_extra = self.config.extra_scrape_metrics || self.features.extra_metrics;
         let names = NAMES.iter().chain(EXTRA_NAMES.iter().filter(|_| has_extra));
         for (i, (name, value)) in names.zip(report.values()).enumerate() {
             if i == self.report.len() {
                 let labels = report_labels(&self.target.labels, name);
-                self.report.push((scratch.appender.define(&mut self.source, &labels), false));
+                self.report.push((appender.define(&mut self.source, &labels), false));
             }
             let (slot, is_in_row) = &mut self.report[i];
             if std::mem::replace(is_in_row, true) {
-                scratch.appender.set(*slot, value);
+                appender.set(*slot, value);
             } else {
-                scratch.appender.begin(&mut self.source, *slot, value);
+                appender.begin(&mut self.source, *slot, value);
             }
         }
-        self.hand_on(scratch, sink, at);
     }
 
     /// The target is gone: ends its series and its report.
@@ -696,7 +711,11 @@ impl Intake {
     }
 
     /// Series that the old configuration named otherwise are to be met again.
-    fn rename(&mut self, old: &ScrapeConfig) {
+    fn rename(&mut self, old: &Arc<ScrapeConfig>) {
+        if let Held::Streamed(_) = &self.held {
+            self.named_by.get_or_insert_with(|| old.clone());
+            return;
+        }
         let Intake { held, entries, config, target, features, ending, ending_histograms, .. } = self;
         let (mut met_anew, mut dropped) = (0, 0);
         let types = features.type_and_unit;

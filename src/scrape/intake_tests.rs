@@ -57,6 +57,10 @@ impl Sink for Shards {
 
     fn note_refusal(&self, _: Refusal, _: Timestamp) {}
 
+    fn has_backlog(&self) -> bool {
+        false
+    }
+
     fn deliver(&self, _: u64, shard: ShardId, batch: &[u8]) -> bool {
         !self.refuses.get() && self.shards.borrow_mut()[usize::from(shard.0)].apply(batch).is_ok()
     }
@@ -107,6 +111,45 @@ impl World {
         };
         self.intake.commit(&mut self.scratch, &self.sink, self.now, &report);
         let counts = format!("{}/{}/{}", counts.scraped, counts.kept, counts.added);
+        match result {
+            Ok(()) => counts,
+            Err(e) => format!("{counts} {e}"),
+        }
+    }
+
+    /// The same, read in pieces of `size`.
+    fn scrape_in_turns(&mut self, form: Form, page: Option<&str>, size: usize) -> String {
+        self.now += 10;
+        let form = page.filter(|p| !p.is_empty()).map(|_| form);
+        assert!(self.intake.begin(&self.sink, self.now, form));
+        let mut giant = self.intake.begin_giant(&self.sink);
+        let mut result = page.map(drop).ok_or(Error::Fetch("refused".to_owned()));
+        let (mut piece, mut pieces) =
+            (Vec::new(), page.unwrap_or_default().as_bytes().chunks(size).peekable());
+        while result.is_ok() {
+            piece.extend_from_slice(pieces.next().unwrap_or_default());
+            let is_last = pieces.peek().is_none();
+            let read = self.intake.read_turn(&mut giant, &mut self.scratch, &self.sink, &piece, is_last);
+            match read {
+                Ok(progress) => drop(piece.drain(..progress.used)),
+                Err(e) => result = Err(e),
+            }
+            if is_last {
+                break;
+            }
+        }
+        result = result.and_then(|()| self.intake.end_page(&mut giant, self.now));
+        if result.is_err() {
+            self.intake.refuse_page(&mut giant, self.now);
+        }
+        let counts = giant.counts();
+        let (scraped, kept, added) = (counts.scraped, counts.kept, counts.added);
+        let report = Report { is_up: result.is_ok(), scraped, kept, added, ..Report::default() };
+        self.intake.seal_giant(&mut giant, &self.sink, self.now, &report);
+        for (shard, batch) in giant.batches() {
+            self.intake.deliver(&self.sink, shard, batch);
+        }
+        let counts = format!("{scraped}/{kept}/{added}");
         match result {
             Ok(()) => counts,
             Err(e) => format!("{counts} {e}"),
@@ -398,4 +441,113 @@ fn new_series_without_room_are_refused_and_the_others_go_on() {
     w.sink.room.set(Room::ENDLESS);
     w.scrape(Some(&page(30)));
     assert_eq!((w.intake.refused, w.samples("m").split(' ').count()), (0, 4 * 10 + 30));
+}
+
+#[test]
+fn a_page_read_in_turns_is_stored_whole_or_not_at_all() {
+    let mut w = World::new(config());
+    let mut scrape = |page: Option<&str>| w.scrape_in_turns(Form::Text, page, 5);
+    assert_eq!(scrape(Some("a 1\nb 2\n")), "2/2/2");
+    assert_eq!(scrape(Some("a 1\nb 3\nc 1\n")), "3/3/1");
+    assert_eq!(
+        scrape(Some("a 2\nd 1\nb x\nc 1\n")),
+        "2/2/1 strconv.ParseFloat: parsing \"x\": invalid syntax while parsing: \"b x\""
+    );
+    assert_eq!(scrape(None), "0/0/0 refused");
+    // What the refused page named is known.
+    assert_eq!(scrape(Some("d 7\na 1\nb 3\nb 4\n")), "4/4/0");
+    assert_eq!(w.samples("a"), "10=1 20=1 30=stale 50=1");
+    assert_eq!(w.samples("b"), "10=2 20=3 30=stale 50=3");
+    assert_eq!(w.samples("c"), "20=1 30=stale");
+    assert_eq!(w.samples("d"), "50=7");
+    assert_eq!(w.samples("up"), "10=1 20=1 30=0 40=0 50=1");
+}
+
+#[test]
+fn a_page_read_in_turns_keeps_the_limits() {
+    let mut c = config();
+    c.limits.samples = 2;
+    c.limits.label_value_bytes = 8;
+    let mut w = World::new(c);
+    assert_eq!(w.scrape_in_turns(Form::Text, Some("a 1\nb 2\nb 3\n"), 9), "3/3/2");
+    assert_eq!(w.scrape_in_turns(Form::Text, Some("a 1\nb 2\nc 3\n"), 99), "3/3/0 sample limit exceeded");
+    assert_eq!(w.samples("c"), "");
+    let long = w.scrape_in_turns(Form::Text, Some("a 1\nb{x=\"too_long_\"} 2\n"), 99);
+    assert!(long.starts_with("2/1/0 label_value_length_limit exceeded"), "{long}");
+    let open = w.scrape_in_turns(Form::OpenMetrics, Some("a 1\n"), 2);
+    assert_eq!(open, "1/1/1 data does not end with # EOF");
+    assert_eq!(w.samples("a"), "10=1 20=stale");
+}
+
+#[test]
+fn another_configuration_renames_what_is_read_in_turns() {
+    let rule = model::relabel::Rule::new(
+        model::relabel::RuleText {
+            source_labels: vec!["__name__".into()],
+            regex: Some("b".into()),
+            replacement: "z".into(),
+            target_label: "__name__".into(),
+            ..Default::default()
+        },
+        NameScheme::Utf8,
+    );
+    let renaming = ScrapeConfig { metric_relabel: [rule.unwrap()].into(), ..config() };
+    for has_failure in [false, true] {
+        let mut w = World::new(config());
+        w.scrape_in_turns(Form::Text, Some("a 1\nb 2\n"), 4);
+        w.intake.reconfigure(Arc::new(renaming.clone()));
+        if has_failure {
+            w.scrape_in_turns(Form::Text, Some("a 1\nx"), 4);
+        }
+        w.scrape_in_turns(Form::Text, Some("a 1\nb 2\n"), 4);
+        let want = if has_failure {
+            ["10=1 20=stale 30=1", "10=2 20=stale", "30=2"]
+        } else {
+            ["10=1 20=1", "10=2 20=stale", "20=2"]
+        };
+        assert_eq!([w.samples("a"), w.samples("b"), w.samples("z")], want);
+    }
+}
+
+mod turns {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LINES: &str = "((a|b|c)(\\{x=\"[12]\"\\})? ([12]|NaN)( 5| 1[0-9])?\n|d x\n){0,6}";
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Pages read in turns leave the samples that pages held leave, whatever came before.
+        #[test]
+        fn turns_and_held_pages_store_the_same(
+            pages in proptest::collection::vec((proptest::option::weighted(0.9, LINES), 1usize..40, any::<bool>()), 1..7),
+            honors in any::<bool>(),
+            tracks in any::<bool>(),
+        ) {
+            let config = ScrapeConfig { honor_timestamps: honors, track_timestamps_staleness: tracks, ..config() };
+            let (mut held, mut turns) = (World::new(config.clone()), World::new(config));
+            let mut is_giant = false;
+            for (page, size, becomes_giant) in &pages {
+                is_giant |= becomes_giant;
+                let want = held.scrape(page.as_deref());
+                let got = match is_giant {
+                    true => turns.scrape_in_turns(Form::Text, page.as_deref(), *size),
+                    false => turns.scrape(page.as_deref()),
+                };
+                let is_good = |text: &str| !text.contains(' ');
+                prop_assert_eq!(is_good(&want), is_good(&got), "{} {}", want, got);
+            }
+            for name in ["a", "b", "c", "d", "up"] {
+                // Series of one name come in no order.
+                let sorted = |w: &World| {
+                    let samples = w.samples(name);
+                    let mut words: Vec<String> = samples.split(' ').map(str::to_owned).collect();
+                    words.sort();
+                    words
+                };
+                prop_assert_eq!(sorted(&held), sorted(&turns), "{} of {:?}", name, pages);
+            }
+        }
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! In: jobs (a configuration and the targets that discovery found), the pulse. Out: batches for the shards, and what
 //! there is to say about each target.
-//! Owns: its targets' connections, held pages and slots. Runs on: shards; only `job` and `target` on any thread.
+//! Owns: its targets' connections, held pages (of large ones only what their series are) and slots.
+//! Runs on: shards; only `job` and `target` on any thread.
 //! Invariant: a page is stored whole or not at all (families are, where a job keeps what came before its deadline); what a target showed last is marked stale when it stops.
 //! Never: discovers targets, knows where batches go, reads a clock but the pulse's.
 
@@ -20,6 +21,8 @@ pub mod schedule; // when to scrape, and with which timestamp
 
 pub mod client; // one target's page over its connection
 pub mod failure_log; // fetches that failed, in a file
+pub mod incoming; // a page that comes in pieces
+pub mod inflate; // a packed body, unpacked as it comes
 pub mod scrape_loop; // one target's life
 pub mod scraper; // all loops of a shard
 pub mod status; // what the API tells of a target
@@ -54,6 +57,9 @@ pub trait Sink {
 
     /// New series of a page were refused at `now`.
     fn note_refusal(&self, refusal: Refusal, now: Timestamp);
+
+    /// Batches wait for their shard's log: who has many more to hand on should wait, too.
+    fn has_backlog(&self) -> bool;
 
     /// Hands on a batch of a source that began in `generation`. False when it is already known to be refused.
     fn deliver(&self, generation: u64, shard: ShardId, batch: &[u8]) -> bool;

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exposition::held::Family;
+use exposition::streamed::Progress;
 use futures_lite::future::or;
 use model::Timestamp;
 
 use crate::config::ScrapeConfig;
 use crate::rt::Moment;
 use crate::rt::gate::Signal;
-use crate::scrape::client::{Client, Fetched};
+use crate::scrape::client::{Client, Fetched, Page};
+use crate::scrape::incoming::{Incoming, PIECE_BYTES};
+use crate::scrape::intake::giant::Giant;
 use crate::scrape::intake::{Counts, Intake};
 use crate::scrape::report::Report;
 use crate::scrape::schedule::{Aligner, first_due_ns};
@@ -32,6 +35,9 @@ pub struct Loop {
     /// Counts changes of what it does; a waiting loop hears of them by `changed`.
     version: Cell<u32>,
     changed: Signal,
+    /// A page is read in turns: what a reload says waits for its end.
+    is_reading: Cell<bool>,
+    waiting: RefCell<Option<Arc<ScrapeConfig>>>,
 }
 
 /// When a target is due next, and what its timestamps should be.
@@ -47,6 +53,29 @@ struct Outcome {
     result: Result<(), Error>,
     counts: Counts,
     body_bytes: f64,
+}
+
+/// A page that is read in turns: for whom, and until when it may come.
+struct Turns<'a> {
+    shared: &'a Shared,
+    at: Timestamp,
+    deadline: Moment,
+    target: &'a Target,
+    started: Moment,
+}
+
+/// What is told of a scrape as samples.
+fn report_of(outcome: &Outcome, config: &ScrapeConfig, target: &Target, duration_seconds: f64) -> Report {
+    Report {
+        is_up: outcome.result.is_ok(),
+        duration_seconds,
+        scraped: outcome.counts.scraped,
+        kept: outcome.counts.kept,
+        added: outcome.counts.added,
+        timeout_seconds: target.timeout_ms as f64 / 1000.0,
+        sample_limit: config.limits.samples as f64,
+        body_bytes: outcome.body_bytes,
+    }
 }
 
 impl Loop {
@@ -68,6 +97,8 @@ impl Loop {
             is_ending: Cell::new(false),
             version: Cell::new(0),
             changed: Signal::new(),
+            is_reading: Cell::new(false),
+            waiting: RefCell::default(),
         }
     }
 
@@ -89,7 +120,10 @@ impl Loop {
             return;
         }
         self.config.replace(config.clone());
-        self.intake.borrow_mut().reconfigure(config.clone());
+        match self.is_reading.get() {
+            true => drop(self.waiting.replace(Some(config.clone()))),
+            false => self.intake.borrow_mut().reconfigure(config.clone()),
+        }
         self.version.set(self.version.get().wrapping_add(1));
         self.changed.notify();
     }
@@ -169,10 +203,10 @@ impl Loop {
         let (config, target) = (self.config.borrow().clone(), self.target.borrow().clone());
         let limit_error = self.limit_error.borrow().clone();
         let mut partial = None;
+        let deadline = started + Duration::from_millis(target.timeout_ms.unsigned_abs());
         let fetched = match limit_error {
             Some(text) => Err(Error::TargetLimit(text)),
             None => {
-                let deadline = started + Duration::from_millis(target.timeout_ms.unsigned_abs());
                 let fetch = client.fetch(&shared.buffers, &config, &target, &shared.settings);
                 match shared.pulse.within(deadline, fetch).await {
                     Ok(result) => result,
@@ -183,48 +217,193 @@ impl Loop {
                 }
             }
         };
-        if let Err(e) = &fetched {
-            failure_log::note(
-                config.failure_log_file.as_ref(),
-                &config.job_name,
-                &target,
-                e,
-                clock.wall_ns(),
-            )
-            .await;
+        let partial = partial.filter(|_| fetched.is_err());
+        let form = fetched.as_ref().ok().or(partial.as_ref()).and_then(|f| f.form);
+        if !self.intake.borrow_mut().begin(&*shared.sink, at, form) {
+            return self.note_clock_went_back(shared, started_ns);
         }
-        let outcome = match self.read(shared, fetched, partial, at) {
-            Some(outcome) => outcome,
-            None => return self.note_clock_went_back(shared, started_ns),
+        let is_coming = matches!(&fetched, Ok(Fetched { page: Page::Coming(_), .. }));
+        let outcome = if is_coming || self.intake.borrow().is_streamed() {
+            let how = Turns { shared, at, deadline, target: &target, started };
+            self.is_reading.set(true);
+            let outcome = self.scrape_in_turns(how, client, fetched, partial).await;
+            self.is_reading.set(false);
+            if let Some(config) = self.waiting.take() {
+                self.intake.borrow_mut().reconfigure(config);
+            }
+            outcome
+        } else {
+            let outcome = self.read(shared, fetched, partial, at);
+            let duration_seconds = clock.now().since(started).as_secs_f64();
+            let report = report_of(&outcome, &config, &target, duration_seconds);
+            self.intake.borrow_mut().commit(&mut shared.scratch.borrow_mut(), &*shared.sink, at, &report);
+            (outcome, duration_seconds)
         };
-        let duration_seconds = clock.now().since(started).as_secs_f64();
-        self.report(shared, &config, &target, at, started_ns, duration_seconds, outcome);
+        if let Err(e) = &outcome.0.result {
+            let (file, now_ns) = (config.failure_log_file.as_ref(), clock.wall_ns());
+            failure_log::note(file, &config.job_name, &target, e, now_ns).await;
+        }
+        self.note(shared, &config, &target, started_ns, outcome);
     }
 
-    /// Takes the page into the row, or what is kept of it; `None` where there can be no row.
+    /// Takes a page in turns, between which others have the shard, then hands its row on in the same way.
+    async fn scrape_in_turns(
+        &self,
+        how: Turns<'_>,
+        client: &mut Client,
+        fetched: Result<Fetched, Error>,
+        partial: Option<Fetched>,
+    ) -> (Outcome, f64) {
+        let Turns { shared, target, .. } = how;
+        let mut giant = self.intake.borrow_mut().begin_giant(&*shared.sink);
+        let mut body_bytes = 0.0;
+        let is_kept = match partial {
+            Some(Fetched { page: Page::Whole(page), .. }) => {
+                self.read_in_turns(&how, &mut giant, page).await.is_ok()
+            }
+            _ => false,
+        };
+        let result = match fetched {
+            Err(e) => Err(e),
+            Ok(Fetched { page: Page::Whole(page), .. }) => {
+                body_bytes = page.len() as f64;
+                self.read_in_turns(&how, &mut giant, page).await
+            }
+            Ok(Fetched { page: Page::Coming(mut incoming), .. }) => {
+                let read = self.read_as_it_comes(&how, client, &mut giant, &mut incoming).await;
+                body_bytes = incoming.total() as f64;
+                client.keep(target, *incoming);
+                read
+            }
+        };
+        let outcome = Outcome { result, counts: Counts::default(), body_bytes };
+        let outcome = self.settle(&how, &mut giant, outcome, is_kept);
+        for (shard, batch) in giant.batches() {
+            self.intake.borrow_mut().deliver(&*shared.sink, shard, batch);
+            shared.rest().await;
+        }
+        outcome
+    }
+
+    /// Makes the row of a page that was read in turns, or of one that is not to be had.
+    fn settle(&self, how: &Turns<'_>, giant: &mut Giant, read: Outcome, is_kept: bool) -> (Outcome, f64) {
+        let Turns { shared, at, target, started, .. } = *how;
+        let Outcome { mut result, mut body_bytes, .. } = read;
+        if result == Err(Error::BodyLimit) {
+            body_bytes = -1.0;
+        }
+        let mut intake = self.intake.borrow_mut();
+        if result.is_ok() || is_kept {
+            result = intake.end_page(giant, at).and(result);
+        }
+        if result.is_err() && !is_kept {
+            intake.refuse_page(giant, at);
+        }
+        let duration_seconds = shared.pulse.clock().now().since(started).as_secs_f64();
+        let outcome = Outcome { result, counts: giant.counts(), body_bytes };
+        let report = report_of(&outcome, &self.config.borrow(), target, duration_seconds);
+        intake.seal_giant(giant, &*shared.sink, at, &report);
+        (outcome, duration_seconds)
+    }
+
+    /// A page that is all there.
+    async fn read_in_turns(&self, how: &Turns<'_>, giant: &mut Giant, page: Vec<u8>) -> Result<(), Error> {
+        let mut at = 0;
+        loop {
+            let progress = self.read_turn(how.shared, giant, &page[at..], true)?;
+            at += progress.used;
+            if progress.is_hungry {
+                return Ok(());
+            }
+            how.shared.rest().await;
+        }
+    }
+
+    /// A page while it comes. One that turns out to be malformed is read to its end nevertheless: it may be too
+    /// large, too.
+    async fn read_as_it_comes(
+        &self,
+        how: &Turns<'_>,
+        client: &mut Client,
+        giant: &mut Giant,
+        incoming: &mut Incoming,
+    ) -> Result<(), Error> {
+        let clock = how.shared.pulse.clock().clone();
+        let mut result = Ok(());
+        let mut deadline = how.deadline;
+        let mut piece = Vec::with_capacity(2 * PIECE_BYTES);
+        loop {
+            let filled = how.shared.pulse.within(deadline, incoming.fill(&mut piece)).await;
+            let has_more = filled.unwrap_or_else(|_| Err(client.timed_out(how.target)))?;
+            let began = clock.now();
+            if result.is_ok() {
+                result = self.read_piece(how, giant, &mut piece, !has_more).await;
+            }
+            if result.is_err() {
+                piece.clear();
+            }
+            if !has_more {
+                return result;
+            }
+            // The target has its time for answering: what its page costs here is not counted.
+            deadline = deadline + clock.now().since(began);
+        }
+    }
+
+    /// Reads what is whole of a piece, and leaves the rest there.
+    async fn read_piece(
+        &self,
+        how: &Turns<'_>,
+        giant: &mut Giant,
+        piece: &mut Vec<u8>,
+        is_last: bool,
+    ) -> Result<(), Error> {
+        let mut at = 0;
+        loop {
+            let progress = self.read_turn(how.shared, giant, &piece[at..], is_last)?;
+            at += progress.used;
+            how.shared.rest().await;
+            if progress.is_hungry {
+                piece.drain(..at);
+                return Ok(());
+            }
+        }
+    }
+
+    fn read_turn(
+        &self,
+        shared: &Shared,
+        giant: &mut Giant,
+        bytes: &[u8],
+        is_last: bool,
+    ) -> Result<Progress, Error> {
+        let scratch = &mut *shared.scratch.borrow_mut();
+        self.intake.borrow_mut().read_turn(giant, scratch, &*shared.sink, bytes, is_last)
+    }
+
+    /// Takes the page into the row, or what is kept of it.
     fn read(
         &self,
         shared: &Shared,
         fetched: Result<Fetched, Error>,
         partial: Option<Fetched>,
         at: Timestamp,
-    ) -> Option<Outcome> {
+    ) -> Outcome {
         let mut intake = self.intake.borrow_mut();
-        let form = fetched.as_ref().ok().or(partial.as_ref()).and_then(|f| f.form);
-        if !intake.begin(&*shared.sink, at, form) {
-            return None;
-        }
         let scratch = &mut *shared.scratch.borrow_mut();
         let mut counts = Counts::default();
         let mut body_bytes = 0.0;
-        let mut accept = |Fetched { mut page, .. }: Fetched| {
+        let mut accept = |Fetched { page, .. }: Fetched| {
+            let Page::Whole(mut page) = page else { return Ok(()) };
             let read = intake.accept(scratch, &mut page, at, &mut counts);
             shared.buffers.give(page);
             read
         };
         let is_kept = partial.is_some_and(|p| accept(p).is_ok());
         let result = fetched.and_then(|fetched| {
-            body_bytes = fetched.page.len() as f64;
+            if let Page::Whole(page) = &fetched.page {
+                body_bytes = page.len() as f64;
+            }
             accept(fetched)
         });
         if result.is_err() && !is_kept {
@@ -233,33 +412,28 @@ impl Loop {
         if result == Err(Error::BodyLimit) {
             body_bytes = -1.0;
         }
-        Some(Outcome { result, counts, body_bytes })
+        Outcome { result, counts, body_bytes }
     }
 
-    #[allow(clippy::too_many_arguments)] // What a report is made of; each is used once.
-    fn report(
+    /// Notes what a scrape came to, for the counters and the API.
+    fn note(
         &self,
         shared: &Shared,
         config: &ScrapeConfig,
         target: &Target,
-        at: Timestamp,
         started_ns: i64,
-        duration_seconds: f64,
-        outcome: Outcome,
+        (outcome, duration_seconds): (Outcome, f64),
     ) {
-        let Outcome { result, counts, body_bytes } = outcome;
-        let report = Report {
-            is_up: result.is_ok(),
-            duration_seconds,
-            scraped: counts.scraped,
-            kept: counts.kept,
-            added: counts.added,
-            timeout_seconds: target.timeout_ms as f64 / 1000.0,
-            sample_limit: config.limits.samples as f64,
-            body_bytes,
-        };
-        self.intake.borrow_mut().commit(&mut shared.scratch.borrow_mut(), &*shared.sink, at, &report);
+        let Outcome { result, counts, .. } = outcome;
         shared.count(&counts, result.as_ref().err());
+        if counts.duplicates > 0 {
+            tracing::warn!(
+                scrape_pool = config.job_name,
+                target = target.url,
+                num_dropped = counts.duplicates,
+                "Error on ingesting samples with different value but same timestamp"
+            );
+        }
         // What found no room does not end the target: its other series go on.
         let refusal = self.intake.borrow().refusal().map(ToString::to_string);
         let last = LastScrape {

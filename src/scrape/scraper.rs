@@ -7,13 +7,17 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use crate::rt::gate::Gate;
-use crate::rt::{Pulse, TaskClass, spawn};
+use crate::rt::{Pulse, TaskClass, spawn, yield_if_needed};
 use crate::scrape::client::Buffers;
 use crate::scrape::intake::{Counts, Scratch};
 use crate::scrape::schedule::TOLERANCE_MS_MAX;
 use crate::scrape::scrape_loop::Loop;
 use crate::scrape::status::{Counters, FamilyMetadata, TargetStatus};
 use crate::scrape::{Error, Features, Job, Sink, Target};
+
+/// Slots of the pulse that a turn waits for logs that are behind, at most: a commit takes one or two. After that the
+/// batches wait in the keepers, which have a bound of their own.
+const BACKLOG_RESTS_MAX: usize = 64;
 
 /// A target of a job: what tells loops apart.
 pub(super) type Key = (String, u64);
@@ -137,6 +141,17 @@ impl Scraper {
 impl Shared {
     pub(super) fn forget(&self, key: &Key) {
         self.loops.borrow_mut().remove(key);
+    }
+
+    /// Lets others have the shard; longer where the logs are behind what was handed on.
+    pub(super) async fn rest(&self) {
+        yield_if_needed().await;
+        for _ in 0..BACKLOG_RESTS_MAX {
+            if !self.sink.has_backlog() {
+                return;
+            }
+            self.pulse.sleep(self.pulse.spacing()).await;
+        }
     }
 
     pub(super) fn count(&self, counts: &Counts, error: Option<&Error>) {

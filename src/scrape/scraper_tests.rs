@@ -110,6 +110,10 @@ impl Sink for Rc<Kept> {
 
     fn note_refusal(&self, _: Refusal, _: Timestamp) {}
 
+    fn has_backlog(&self) -> bool {
+        false
+    }
+
     fn deliver(&self, _: u64, _: ShardId, batch: &[u8]) -> bool {
         self.shard.borrow_mut().apply(batch).is_ok()
     }
@@ -333,5 +337,58 @@ fn packed_pages_are_unpacked_within_the_limit() {
     c.limits.body_bytes = page.len() as u64;
     world.apply(c, &[&server.address]);
     world.wait_for_error("body size limit exceeded");
+    world.stop();
+}
+
+/// A page of more than four megabytes whose series `a` has this value; its last line stands behind all others.
+fn large_page(value: u32, last: &str) -> String {
+    let mut page = format!("a {value}\n");
+    for i in 0..50_000 {
+        page.push_str(&format!(
+            "wide_metric_name_total{{device=\"a_device_with_a_long_name\",number=\"{i}\"}} {i}\n"
+        ));
+    }
+    page + last
+}
+
+#[test]
+fn large_pages_are_read_as_they_come() {
+    let config = ScrapeConfig { interval_ms: 1000, timeout_ms: 1000, ..config() };
+    let (world, server) = (World::new(), Server::start());
+    let set = |coding: &str, page: String| {
+        let page = page.into_bytes();
+        let (head, body) = match coding {
+            "chunked" => {
+                let chunk = |c: &[u8]| [format!("{:x}\r\n", c.len()).as_bytes(), c, b"\r\n"].concat();
+                let chunks: Vec<u8> = page.chunks(100_000).flat_map(chunk).chain(*b"0\r\n\r\n").collect();
+                ("Transfer-Encoding: chunked".to_owned(), chunks)
+            }
+            "gzip" => {
+                let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+                let mut out = vec![0; compressor.gzip_compress_bound(page.len())];
+                let n = compressor.gzip_compress(&page, &mut out).unwrap();
+                out.truncate(n);
+                (format!("Content-Encoding: gzip\r\nContent-Length: {n}"), out)
+            }
+            _ => (format!("Content-Length: {}", page.len()), page),
+        };
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{head}\r\n\r\n");
+        server.set([head.as_bytes(), &body].concat());
+    };
+    set("", large_page(1, "z 1\n"));
+    world.apply(config, &[&server.address]);
+    world.wait_for("a large page", |w| w.values("z") == ["1"] && w.values("up") == ["1"]);
+    set("chunked", large_page(2, "z 2\n"));
+    world.wait_for("its next, in chunks", |w| w.values("z") == ["1", "2"]);
+    set("gzip", large_page(3, "z 3"));
+    world.wait_for("its next, packed", |w| w.values("z") == ["1", "2", "3"]);
+    set("gzip", large_page(4, "z x\n"));
+    world.wait_for("a malformed one", |w| w.values("up") == ["1", "0"]);
+    assert_eq!(world.values("a"), ["1", "2", "3", "stale"], "nothing of it is kept");
+    world.wait_for_error("strconv.ParseFloat: parsing \"x\": invalid syntax while parsing: \"z x\"");
+    set("", "a 5\n".to_owned());
+    world.wait_for("a small one", |w| w.values("a") == ["1", "2", "3", "stale", "5"]);
+    assert_eq!(world.values("z"), ["1", "2", "3", "stale"]);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
     world.stop();
 }

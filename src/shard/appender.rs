@@ -169,9 +169,30 @@ impl Appender {
     pub fn flush(&mut self, source: &Source, mut deliver: impl FnMut(ShardId, &[u8])) {
         for (i, pending) in self.shards.iter_mut().enumerate() {
             pending.push_floats(source.id);
-            pending.deliver(|batch| deliver(ShardId(i as u16), batch));
+            pending.batches().for_each(|batch| deliver(ShardId(i as u16), batch));
             pending.clear();
         }
+    }
+
+    /// Ends the row as [`Appender::commit`] does, but leaves its batches here: see [`Appender::batches`].
+    pub fn seal(&mut self, source: &mut Source, time: Timestamp) -> bool {
+        if time <= source.last_time {
+            self.clear();
+            return false;
+        }
+        source.last_time = time;
+        for (i, pending) in self.shards.iter_mut().enumerate() {
+            pending.finish(source.id, source.shards[i], time);
+        }
+        true
+    }
+
+    /// The batches of a sealed row, to be delivered in this order; then the appender is to be cleared.
+    pub fn batches(&self) -> impl Iterator<Item = (ShardId, &[u8])> {
+        self.shards
+            .iter()
+            .enumerate()
+            .flat_map(|(i, pending)| pending.batches().map(move |batch| (ShardId(i as u16), batch)))
     }
 
     /// Ends the row: gives each shard that has a part in it its batch, through `deliver`.
@@ -184,17 +205,10 @@ impl Appender {
         time: Timestamp,
         mut deliver: impl FnMut(ShardId, &[u8]),
     ) -> bool {
-        if time <= source.last_time {
-            self.clear();
-            return false;
-        }
-        source.last_time = time;
-        for (i, pending) in self.shards.iter_mut().enumerate() {
-            pending.finish(source.id, source.shards[i], time);
-            pending.deliver(|batch| deliver(ShardId(i as u16), batch));
-            pending.clear();
-        }
-        true
+        let is_later = self.seal(source, time);
+        self.batches().for_each(|(shard, batch)| deliver(shard, batch));
+        self.clear();
+        is_later
     }
 }
 
@@ -231,11 +245,9 @@ impl Pending {
         self.is_unsorted = false;
     }
 
-    fn deliver(&self, mut f: impl FnMut(&[u8])) {
-        for (i, begin) in self.begins.iter().enumerate() {
-            let end = self.begins.get(i + 1).copied().unwrap_or(self.bytes.len());
-            f(&self.bytes[*begin..end]);
-        }
+    fn batches(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = self.begins.iter().skip(1).copied().chain([self.bytes.len()]);
+        self.begins.iter().zip(ends).map(|(begin, end)| &self.bytes[*begin..end])
     }
 
     /// Writes the row, if the shard has a part in it, and what goes behind.

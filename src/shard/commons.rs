@@ -26,6 +26,8 @@ pub struct Commons {
     pub budget: Budget,
     /// How far behind the newest sample others are taken out of order; 0 for not at all.
     window_ms: AtomicI64,
+    /// Bytes of batches that wait for room in the tails of all shards.
+    waiting_bytes: AtomicI64,
 }
 
 impl Default for Commons {
@@ -35,6 +37,7 @@ impl Default for Commons {
             newest: AtomicI64::new(Timestamp::MIN),
             budget: Budget::default(),
             window_ms: AtomicI64::new(0),
+            waiting_bytes: AtomicI64::new(0),
         }
     }
 }
@@ -54,6 +57,16 @@ impl Commons {
         if time > self.newest.load(Relaxed) {
             self.newest.fetch_max(time, Relaxed);
         }
+    }
+
+    /// Notes that so many more bytes wait for room in a tail, or fewer.
+    pub fn note_waiting(&self, bytes: i64) {
+        self.waiting_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Whether some shard's log is behind its batches.
+    pub fn has_backlog(&self) -> bool {
+        self.waiting_bytes.load(Relaxed) > 0
     }
 
     pub fn set_window(&self, window_ms: u64) {

@@ -394,6 +394,7 @@ impl Keeper {
         }
         self.waiting.borrow_mut().push_back(Waiting { generation, batch: batch.to_vec() });
         self.waiting_bytes.set(self.waiting_bytes.get() + batch.len());
+        self.commons.note_waiting(batch.len() as i64);
         self.taken.set(self.taken.get() + 1);
         self.due.notify();
         Ok(Applied::default())
@@ -440,6 +441,7 @@ impl Keeper {
             }
             let Some(next) = self.waiting.borrow_mut().pop_front() else { return };
             self.waiting_bytes.set(self.waiting_bytes.get() - next.batch.len());
+            self.commons.note_waiting(-(next.batch.len() as i64));
             let is_current = next.generation == self.generation();
             if !is_current || self.push(&next.batch).is_err() {
                 self.probe.refused_batches.set(self.probe.refused_batches.get() + 1);
