@@ -269,6 +269,8 @@ pub trait Backend: Send + Sync + 'static {
     fn otlp_totals(&self) -> Arc<Mutex<otlp::Totals>>;
     /// Counts what was odd about requests of OTLP.
     fn note_otlp(&self, warnings: &otlp::Warnings);
+    /// Counts exemplars of OTLP that were left out because their series has newer ones.
+    fn note_late_exemplars(&self, count: u64);
     /// The page for `/metrics`, text format 0.0.4.
     fn metrics(&self) -> Reply<String>;
 

@@ -66,7 +66,9 @@ pub(in crate::api) fn header_of(headers: &HeaderMap, name: HeaderName) -> String
 async fn written(front: &Front, terms: Terms, body: Vec<u8>, connection: u64) -> Answer {
     match front.backend.write_plain(terms, body, connection).await {
         Ok(answer) => answer,
-        Err(e) => Answer { status: 503, text: e.text, written: None, retry_after: Some(1) },
+        Err(e) => {
+            Answer { status: 503, text: e.text, written: None, retry_after: Some(1), ..Answer::default() }
+        }
     }
 }
 
@@ -108,7 +110,13 @@ async fn take<'f>(
     let wanted = held.saturating_mul(factor).div_ceil(1024).clamp(1, crate::api::write::BODIES_KIB_MAX);
     let Ok(room) = front.bodies.try_acquire_many(wanted as u32) else {
         let text = "too many requests at one time".to_owned();
-        return Err(answered(Answer { status: 503, text, written: None, retry_after: Some(1) }));
+        return Err(answered(Answer {
+            status: 503,
+            text,
+            written: None,
+            retry_after: Some(1),
+            ..Answer::default()
+        }));
     };
     let Ok(body) = to_bytes(body, bytes_max).await else { return Err(too_large()) };
     Ok(Taken { body, _room: room })
@@ -159,7 +167,13 @@ pub(in crate::api) async fn export_body(
     is_json: bool,
     connection: u64,
 ) -> Result<otlp::Warnings, Answer> {
-    let failed = |status: u16, text: String| Answer { status, text, written: None, retry_after: None };
+    let failed = |status: u16, text: String| Answer {
+        status,
+        text,
+        written: None,
+        retry_after: None,
+        ..Answer::default()
+    };
     let (settings, totals) = (front.backend.otlp_settings(), front.backend.otlp_totals());
     let now = front.backend.now_ms();
     // A large request takes longer to translate than others should wait for their turn.
@@ -185,6 +199,10 @@ pub(in crate::api) async fn export_body(
         return Ok(translated.warnings);
     }
     let answer = written(front, Terms::Whole, translated.body, connection).await;
+    if answer.late_exemplars > 0 {
+        front.backend.note_late_exemplars(answer.late_exemplars);
+        tracing::warn!(num_dropped = answer.late_exemplars, "Error on ingesting out-of-order exemplars");
+    }
     if answer.status == 204 { Ok(translated.warnings) } else { Err(answer) }
 }
 

@@ -65,13 +65,25 @@ pub(in crate::api) async fn write(front: &Front, parts: &Parts, body: Body) -> R
     }
     let Ok(_room) = front.bodies.try_acquire_many(length.div_ceil(1024) as u32) else {
         let text = "too many remote write requests at one time".to_owned();
-        return answered(Answer { status: 503, text, written: None, retry_after: Some(1) });
+        return answered(Answer {
+            status: 503,
+            text,
+            written: None,
+            retry_after: Some(1),
+            ..Answer::default()
+        });
     };
     let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else { return too_large() };
     let connection = parts.extensions.get::<ConnectInfo<Connection>>().map_or(0, |c| c.0.number);
     match front.backend.write(protocol, body, connection).await {
         Ok(answer) => answered(answer),
-        Err(e) => answered(Answer { status: 503, text: e.text, written: None, retry_after: Some(1) }),
+        Err(e) => answered(Answer {
+            status: 503,
+            text: e.text,
+            written: None,
+            retry_after: Some(1),
+            ..Answer::default()
+        }),
     }
 }
 

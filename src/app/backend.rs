@@ -690,6 +690,10 @@ impl Backend for HouseBackend {
         self.requests.note_otlp(warnings);
     }
 
+    fn note_late_exemplars(&self, count: u64) {
+        self.requests.note_late_exemplars(count);
+    }
+
     fn metrics(&self) -> Reply<String> {
         let (succeeded, loaded_ms) = {
             let l = self.loaded();

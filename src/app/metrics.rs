@@ -83,6 +83,8 @@ pub struct Requests {
     by_handler: Mutex<BTreeMap<(&'static str, u16), Durations>>,
     /// Oddities of OTLP by [`OTLP_CATEGORIES`].
     otlp: [AtomicU64; OTLP_CATEGORIES.len()],
+    late_exemplars: AtomicU64,
+    dropped_deltas: AtomicU64,
 }
 
 const OTLP_CATEGORIES: [&str; 3] =
@@ -114,6 +116,11 @@ impl Requests {
         for (counter, n) in self.otlp.iter().zip(counts).filter(|(_, n)| *n > 0) {
             counter.fetch_add(n, Relaxed);
         }
+        self.dropped_deltas.fetch_add(warnings.dropped_deltas, Relaxed);
+    }
+
+    pub fn note_late_exemplars(&self, count: u64) {
+        self.late_exemplars.fetch_add(count, Relaxed);
     }
 
     /// Writes the families of requests.
@@ -153,6 +160,21 @@ impl Requests {
         );
         for (category, counter) in OTLP_CATEGORIES.iter().zip(&self.otlp) {
             page.sample(name, &[("category", (*category).to_owned())], counter.load(Relaxed) as f64);
+        }
+        for (name, help, counter) in [
+            (
+                "prometheus_api_otlp_out_of_order_exemplars_total",
+                "Total number of received OTLP exemplars which were rejected because they were out of order.",
+                &self.late_exemplars,
+            ),
+            (
+                "systole_otlp_dropped_delta_points_total",
+                "Delta points of OTLP that no total could take: older than their stream, or of another kind.",
+                &self.dropped_deltas,
+            ),
+        ] {
+            page.family(name, "counter", help);
+            page.sample(name, &[], counter.load(Relaxed) as f64);
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Answer {
     /// 2.0 only: counts for the response headers.
     pub written: Option<Written>,
     pub retry_after: Option<u32>,
+    /// Exemplars that were left out because their series has newer ones.
+    pub late_exemplars: u64,
 }
 
 impl Answer {
@@ -48,6 +50,7 @@ impl Answer {
             text,
             written: (protocol == Protocol::V2).then_some(written),
             retry_after: None,
+            late_exemplars: 0,
         }
     }
 
@@ -60,6 +63,6 @@ impl Answer {
         // What could not be read has no counts; what could not be written has zeros.
         let is_counted = protocol == Protocol::V2 && status >= 500;
         let written = is_counted.then(Written::default);
-        Answer { status, text: error.to_string(), written, retry_after }
+        Answer { status, text: error.to_string(), written, retry_after, late_exemplars: 0 }
     }
 }

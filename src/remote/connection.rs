@@ -249,7 +249,13 @@ mod tests {
             &format!("HTTP/1.1 204 No Content\r\n{counts}connection: close\r\n{date}"),
         );
         check(
-            Answer { status: 503, text: "full".to_owned(), written: None, retry_after: Some(1) },
+            Answer {
+                status: 503,
+                text: "full".to_owned(),
+                written: None,
+                retry_after: Some(1),
+                ..Answer::default()
+            },
             false,
             &format!(
                 "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\

@@ -79,6 +79,8 @@ pub struct Told {
     pub refused_samples: u64,
     pub refused_histograms: u64,
     pub refused_exemplars: u64,
+    /// Those of them that are out of order.
+    pub late_exemplars: u64,
     /// Samples that the head did not take without having been judged before.
     pub dropped: u64,
     pub failure: Option<Error>,

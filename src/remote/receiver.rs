@@ -282,8 +282,10 @@ impl Receiver {
             self.count_first(&told, &faults);
             faults.extend(told.faults);
         }
+        let mut late_exemplars = 0;
         if faults.is_empty() {
             let told = self.ask_all(sorter, Want::Append, false).await?;
+            late_exemplars = told.late_exemplars;
             if told.dropped > 0 && !is_judged {
                 // Another request brought newer samples of these series in the meantime.
                 faults.push((0, Refusal::OutOfOrder.to_string()));
@@ -297,7 +299,8 @@ impl Receiver {
             // Series that there is no room for; what was sent with them is kept all the same.
             faults.extend(told.faults);
         }
-        Ok(Answer::of(Protocol::V1, Written::default(), in_order(faults)))
+        let answer = Answer::of(Protocol::V1, Written::default(), in_order(faults));
+        Ok(Answer { late_exemplars, ..answer })
     }
 
     /// 2.0: what can be taken, and what could not.
@@ -311,7 +314,8 @@ impl Receiver {
             exemplars: sorter.exemplar_count - told.refused_exemplars,
         };
         self.note_written(written.samples, written.histograms, written.exemplars);
-        Ok(Answer::of(Protocol::V2, written, in_order(faults)))
+        let answer = Answer::of(Protocol::V2, written, in_order(faults));
+        Ok(Answer { late_exemplars: told.late_exemplars, ..answer })
     }
 
     fn note_written(&self, samples: u64, histograms: u64, exemplars: u64) {
@@ -359,6 +363,7 @@ impl Receiver {
         all.refused_samples += told.refused_samples;
         all.refused_histograms += told.refused_histograms;
         all.refused_exemplars += told.refused_exemplars;
+        all.late_exemplars += told.late_exemplars;
         all.dropped += told.dropped;
         told.failure
     }
@@ -465,11 +470,12 @@ impl Receiver {
     /// Takes out exemplars that will not be kept. Who is told of refusals (2.0) hears of those that are out of order.
     fn screen_exemplars(&self, told: &mut Told, names_series: bool) {
         let (stream, shard) = (self.stream.borrow(), self.keeper.shard());
-        let Told { part, faults, refused_exemplars, .. } = told;
+        let Told { part, faults, refused_exemplars, late_exemplars, .. } = told;
         let fresh = &part.fresh;
         part.exemplars.retain(|e| {
             let verdict = stream.judge_exemplar(&shard, e, fresh);
             *refused_exemplars += u64::from(matches!(verdict, Verdict::OutOfOrder | Verdict::TooLong));
+            *late_exemplars += u64::from(verdict == Verdict::OutOfOrder);
             if verdict == Verdict::OutOfOrder && names_series && faults.len() < FAULTS_MAX {
                 let series = stream.labels(&shard, e.slot, fresh);
                 faults.push((e.ordinal, format!("out of order exemplar for series {series}")));

@@ -289,7 +289,8 @@ fn exemplars_are_kept_with_their_series_by_either_protocol() {
     assert_eq!(house.send(1, Protocol::V1, &m_v1(&[], &[("c", NOW + 1, 7.0)])).status, 204, "no sample");
     let future = ("f", NOW + 700_000, 1.0);
     let late = m_v1(&[(NOW + 5, 1.0)], &[("x", NOW - 9, 1.0), ("c", NOW + 1, 7.0), future]);
-    assert_eq!(house.send(0, Protocol::V1, &late).status, 204, "1.0 is not told of exemplars");
+    let answer = house.send(0, Protocol::V1, &late);
+    assert_eq!((answer.status, answer.late_exemplars), (204, 1), "1.0 is not told of exemplars");
     let long = "y".repeat(130);
     let second = [("d", NOW + 2, 8.0), ("x", NOW, 9.0), (long.as_str(), NOW + 3, 9.0), ("d", NOW + 2, 8.0)];
     let answer = house.send(1, Protocol::V2, &m_v2(&[(NOW + 6, 1.0)], &second));

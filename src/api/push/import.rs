@@ -170,8 +170,13 @@ impl Outcome {
         let imported: Imported = match read.await {
             Ok(imported) => imported,
             Err(e) => {
-                self.failure =
-                    Some(Answer { status: 500, text: e.to_string(), written: None, retry_after: None });
+                self.failure = Some(Answer {
+                    status: 500,
+                    text: e.to_string(),
+                    written: None,
+                    retry_after: None,
+                    ..Answer::default()
+                });
                 return;
             }
         };
@@ -200,7 +205,7 @@ async fn stream(
 ) -> Result<(), Response> {
     let busy = || {
         let text = "too many requests at one time".to_owned();
-        answered(Answer { status: 503, text, written: None, retry_after: Some(1) })
+        answered(Answer { status: 503, text, written: None, retry_after: Some(1), ..Answer::default() })
     };
     // Two pieces and what is made of them.
     let room = front.bodies.try_acquire_many((4 * PIECE_BYTES / 1024) as u32);

@@ -41,6 +41,8 @@ pub struct Warnings {
     pub empty_data_points: u64,
     pub label_name_collisions: u64,
     pub zero_counts: u64,
+    /// Points of deltas that could not be added to a total.
+    pub dropped_deltas: u64,
 }
 
 /// A request of remote write 1.0, not packed, and what was odd about its origin.
@@ -358,6 +360,7 @@ impl<'a> Converter<'_, 'a> {
             point.read(message)?;
             if let Some((totals, id, now)) = self.total_of(named, &point.common) {
                 if !totals.number(id, &mut point, now) {
+                    self.warnings.dropped_deltas += 1;
                     continue;
                 }
                 self.note_total(&mut point.common);
@@ -381,6 +384,7 @@ impl<'a> Converter<'_, 'a> {
             point.read(message)?;
             if let Some((totals, id, now)) = self.total_of(named, &point.common) {
                 if !totals.explicit(id, &mut point, now) {
+                    self.warnings.dropped_deltas += 1;
                     continue;
                 }
                 self.note_total(&mut point.common);
@@ -436,6 +440,7 @@ impl<'a> Converter<'_, 'a> {
             point.read(message)?;
             if let Some((totals, id, now)) = self.total_of(named, &point.common) {
                 if !totals.explicit(id, &mut point, now) {
+                    self.warnings.dropped_deltas += 1;
                     continue;
                 }
                 self.note_total(&mut point.common);
@@ -454,6 +459,7 @@ impl<'a> Converter<'_, 'a> {
             point.read(message)?;
             if let Some((totals, id, now)) = self.total_of(named, &point.common) {
                 if !totals.exponential(id, &mut point, now) {
+                    self.warnings.dropped_deltas += 1;
                     continue;
                 }
                 self.note_total(&mut point.common);

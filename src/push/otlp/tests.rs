@@ -253,6 +253,9 @@ fn deltas_are_added_up_by_stream() {
         &[r#"{__name__="s_total", a="1"} 10 @3"#, r#"{__name__="s_total"} 1 @3"#],
     );
     check(3, &sum(a), &[]);
+    let again = sum(a).replace("TIME", r#""startTimeUnixNano":"1000000","timeUnixNano":"3000000""#);
+    let told = translated_with(&settings, &request(r#"{"attributes":[]}"#, &again), &totals).unwrap();
+    assert_eq!(told.warnings.dropped_deltas, 1, "what is dropped is counted");
     check(4, &sum(a), &[r#"{__name__="s_total", a="1"} 15 @4"#]);
     let histogram = |bound: &str| {
         format!(
