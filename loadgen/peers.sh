@@ -4,7 +4,8 @@
 #   loadgen/peers.sh [--check]
 #
 # The binaries go to $SYSTOLE_PEERS, by default target/peers beside this workspace's target folder:
-# prometheus, promtool, victoria-metrics, prometheus-node-exporter, and the packages' versions to VERSIONS there.
+# prometheus, promtool, victoria-metrics, prometheus-node-exporter, and the packages' versions to VERSIONS there;
+# with them vmagent, which tests use where it is there.
 # What is there is not fetched again.
 # With --check nothing is fetched. Prints the folder. Exit codes: 0 there, 3 cannot be had here, 2 usage.
 set -u
@@ -110,6 +111,9 @@ done >"$PEERS/VERSIONS"
 for b in "${BINARIES[@]}"; do
     cp "$apt/unpacked/usr/bin/$b" "$PEERS/$b.new" && mv "$PEERS/$b.new" "$PEERS/$b" || cannot "no $b in its package"
 done
+if [ -x "$apt/unpacked/usr/bin/vmagent" ]; then
+    cp "$apt/unpacked/usr/bin/vmagent" "$PEERS/vmagent.new" && mv "$PEERS/vmagent.new" "$PEERS/vmagent"
+fi
 rm -rf "$apt"
 complete || cannot "the binaries in $PEERS do not run on this machine"
 echo "$PEERS"

@@ -1,7 +1,7 @@
 //! Remote write to the real program: a real Prometheus sends, and everything it scraped is found.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -135,7 +135,7 @@ fn a_connection_may_say_other_things_than_remote_write() {
 /// A Prometheus that scrapes itself each second and sends it all on.
 fn sender(dir: &Dir, receiver: &Server, message: &str) -> Option<(Process, Server)> {
     let program = peers::find("prometheus")?;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).ok()?.port();
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).ok()?.port();
     let config = format!(
         "global: {{scrape_interval: 1s}}\n\
          scrape_configs: [{{job_name: self, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]\n\
@@ -191,4 +191,78 @@ fn a_real_prometheus_sends_all_it_scrapes() {
 #[test]
 fn a_real_prometheus_sends_the_second_protocol() {
     check_sender("io.prometheus.write.v2.Request");
+}
+
+/// What a target of two scrapers shows: always the same.
+const PAGE: &str = r#"# HELP m_total Counted.
+# TYPE m_total counter
+m_total{a="1",b="x y"} 17
+m_total{a="\"quoted\" \\ \n",b="é😀"} 1.5e300
+# TYPE h histogram
+h_bucket{le="0.25"} 3
+h_bucket{le="+Inf"} 4
+h_sum 1.25
+h_count 4
+# TYPE g gauge
+g{k="nan"} NaN
+g{k="inf"} -Inf
+g{k="tiny"} 5e-324
+g{k="empty",e=""} 0
+plain 0.1
+"#;
+
+/// Shows the page to everybody; says on which port.
+fn target() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+            let mut request = Vec::new();
+            let mut chunk = [0; 1024];
+            while !request.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut chunk) {
+                    Ok(n) if n > 0 => request.extend_from_slice(&chunk[..n]),
+                    _ => break,
+                }
+            }
+            let length = PAGE.len();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
+            let _ = stream.write_all(format!("{head}Content-Length: {length}\r\n\r\n{PAGE}").as_bytes());
+        }
+    });
+    port
+}
+
+/// Series of the page and their values, in order.
+fn shown(server: &Server) -> Vec<String> {
+    let result = server.query("{job=\"page\",__name__!~\"up|scrape_.*\"}");
+    let series = result.as_array().cloned().unwrap_or_default();
+    let mut out: Vec<String> = series.iter().map(|s| format!("{} {}", s["metric"], s["value"][1])).collect();
+    out.sort();
+    out
+}
+
+#[test]
+fn a_real_vmagent_sends_all_it_scrapes() {
+    let Some(program) = peers::find("vmagent") else { return };
+    let port = target();
+    let scrape = format!(
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+         scrape_configs: [{{job_name: page, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]\n"
+    );
+    let direct = House::new("vmagent-direct", &scrape);
+    let sent = House::new("vmagent-sent", NO_SCRAPES).with(ENABLED);
+    let (Some(direct), Some(receiver)) = (direct.start(), sent.start()) else { return };
+    let mut command = Command::new(program);
+    command
+        .arg(format!("-promscrape.config={}", sent.dir.write("vmagent.yml", &scrape).display()))
+        .arg(format!("-remoteWrite.url=http://127.0.0.1:{}/api/v1/write", receiver.port))
+        .arg(format!("-remoteWrite.tmpDataPath={}", sent.dir.path().join("vmagent").display()))
+        .arg("-httpListenAddr=127.0.0.1:0");
+    let process = Process::start(&mut command, sent.dir.path().join("vmagent.log"));
+    let page_lines = PAGE.lines().filter(|l| !l.starts_with('#')).count();
+    eventually("the page was scraped", || (shown(&direct).len() == page_lines).then_some(()));
+    eventually("the page was sent", || (shown(&receiver).len() == page_lines).then_some(()));
+    assert_eq!(shown(&receiver), shown(&direct), "{}", process.said());
 }
