@@ -211,6 +211,8 @@ pub struct BlockStatus {
     pub min_time: Timestamp,
     pub max_time: Timestamp,
     pub level: u32,
+    /// The selector of its retention class; empty for none.
+    pub class: String,
     pub float_count: u64,
     pub histogram_count: u64,
     pub series_count: u64,

@@ -180,6 +180,10 @@ fn block(j: &mut Json, b: &BlockStatus) {
             j.texts([b.ulid.as_str()]);
         });
         j.raw_member("version", "1");
+        // Not Prometheus's: only where there are retention classes.
+        if !b.class.is_empty() {
+            j.text_member("class", &b.class);
+        }
     });
 }
 

@@ -218,7 +218,7 @@ impl HouseBackend {
         if let Some(mesh) = self.mesh.get() {
             deal(mesh, &jobs).map_err(|e| e.to_string())?;
             let dir = &self.flags.data_dir;
-            let kept = retention::of_shard(config.storage.retention, dir, self.shard_count);
+            let kept = retention::of_shard(&config.storage, dir, self.shard_count);
             retain(mesh, kept).map_err(|e| e.to_string())?;
         }
         self.query_log.write_to(log);
@@ -298,10 +298,13 @@ fn blocks_of(keeper: &Keeper) -> BlockFigures {
 
 /// One entry for what the shards have of a range. A file that several shards read is counted once for each.
 fn block_statuses(blocks: impl Iterator<Item = (Header, BlockStats, u64)>) -> Vec<BlockStatus> {
-    let mut all: BTreeMap<(Timestamp, Timestamp, u32), BlockStatus> = BTreeMap::new();
+    let mut all: BTreeMap<(Timestamp, Timestamp, u32, String), BlockStatus> = BTreeMap::new();
     for (h, stats, tombstones) in blocks {
-        let status = all.entry((h.mint, h.maxt, h.level)).or_insert_with(|| BlockStatus {
+        let class = h.class.as_ref().map_or_else(String::new, |c| c.selector.to_string());
+        let key = (h.mint, h.maxt, h.level, class.clone());
+        let status = all.entry(key).or_insert_with(|| BlockStatus {
             ulid: ulid_of(&h),
+            class,
             min_time: h.mint,
             max_time: h.maxt,
             level: h.level,
@@ -316,14 +319,15 @@ fn block_statuses(blocks: impl Iterator<Item = (Header, BlockStats, u64)>) -> Ve
     all.into_values().collect()
 }
 
-/// A name in ULID's form for what all shards have of a range: its time is the range's end, its chance a hash of range
-/// and data directory, so it stays the same.
+/// A name in ULID's form for what all shards have of a range: its time is the range's end, its chance a hash of range,
+/// class and data directory, so it stays the same.
 fn ulid_of(h: &Header) -> String {
     const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     for n in [h.owner.directory_id, h.mint as u64, h.maxt as u64, u64::from(h.level)] {
         hash.update(&n.to_le_bytes());
     }
+    hash.update(h.class.as_ref().map_or(&[], |c| c.selector.as_bytes()));
     let number = u128::from(h.maxt.max(0) as u64) << 80 | hash.digest128() >> 48;
     (0..26).rev().map(|i| char::from(DIGITS[(number >> (5 * i)) as usize & 31])).collect()
 }
@@ -607,7 +611,10 @@ impl Backend for HouseBackend {
     fn tsdb_blocks(&self) -> Reply<Vec<BlockStatus>> {
         let all = self.on_all(|core| {
             let blocks = core.keeper.store().all();
-            blocks.iter().map(|b| (b.header, b.directory.stats, b.deleted_counts().1)).collect::<Vec<_>>()
+            blocks
+                .iter()
+                .map(|b| (b.header.clone(), b.directory.stats, b.deleted_counts().1))
+                .collect::<Vec<_>>()
         });
         Box::pin(async move { Ok(block_statuses(all.await?.into_iter().flatten())) })
     }

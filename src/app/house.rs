@@ -72,7 +72,7 @@ pub struct Options {
     pub block_interval: Duration,
     /// In how long all blocks are read again; zero for not at all.
     pub scrub_pass: Duration,
-    pub retention: Option<config::Retention>,
+    pub storage: config::Storage,
 }
 
 impl House {
@@ -94,7 +94,7 @@ impl House {
             block_cache_bytes: (options.block_cache_bytes / u64::from(options.shard_count.max(1))) as usize,
             block_interval: options.block_interval,
             scrub_pass: options.scrub_pass,
-            retention: retention::of_shard(options.retention, &dir.path, options.shard_count),
+            retention: retention::of_shard(&options.storage, &dir.path, options.shard_count),
         };
         let factory = move |context: ShardContext<Core, Rows>| build(plan.clone(), context);
         let machine = Machine::start(settings, factory, receive)?;
@@ -225,8 +225,9 @@ pub fn deal(mesh: &HouseMesh, jobs: &[Arc<Job>]) -> Result<(), rt::Error> {
 
 /// Tells all shards what they may keep from now on.
 pub fn retain(mesh: &HouseMesh, retention: Retention) -> Result<(), rt::Error> {
-    let told = mesh.submit_to_all(TaskClass::Rpc, move |core: Rc<Core>| async move {
-        core.keeper.set_retention(retention);
+    let told = mesh.submit_to_all(TaskClass::Rpc, move |core: Rc<Core>| {
+        let retention = retention.clone();
+        async move { core.keeper.set_retention(retention) }
     });
     for answer in told {
         block_on(answer)?;

@@ -338,7 +338,7 @@ async fn run(
             .map_err(wrong)?,
         block_interval: block_interval(&backend.flags.block_interval)?,
         scrub_pass: scrub_pass(&backend.flags.scrub_pass)?,
-        retention: backend.loaded().config.storage.retention,
+        storage: backend.loaded().config.storage.clone(),
     };
     let house = tokio::task::spawn_blocking(move || House::start(&dir, options).map(|h| (h, dir)));
     let (house, _dir) = house.await.map_err(failed)?.map_err(failed)?;

@@ -10,8 +10,8 @@ use super::http_client::{Auth, Given, HeaderValues, HttpClient, OAuth2, Proxy, S
 use super::schema::{Block, Kind, Value};
 use super::scrape::{NameEscaping, NativeHistograms, Scheme, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
 use super::table::scrape::{rules, scheme_of};
-use super::table::storage::OTLP;
-use super::{Global, Otlp, Retention, Storage, Translation};
+use super::table::storage::{OTLP, matchers_of, selector_text};
+use super::{Global, Otlp, Retention, RetentionClass, Storage, Translation};
 
 /// Makes the paths of a section relative to where the process stands, not to the file they were written in.
 pub(super) fn resolve_paths(block: &mut Block, dir: &Path) {
@@ -70,8 +70,19 @@ pub(super) fn storage(root: &Block) -> Storage {
     Storage {
         out_of_order_window_ms: tsdb.map_or(0, |t| t.uint("out_of_order_time_window")),
         retention,
+        retention_classes: tsdb
+            .map_or(&[][..], |t| t.sections("retention_classes"))
+            .iter()
+            .map(class)
+            .collect(),
         exemplars_max: storage.and_then(|s| s.section("exemplars")).map(|e| e.int("max_exemplars")),
     }
+}
+
+/// One that was checked where it was read.
+fn class(block: &Block) -> RetentionClass {
+    let matchers = matchers_of(block.text("selector")).unwrap_or_default();
+    RetentionClass { selector: selector_text(&matchers), matchers, time_ms: block.uint("time") }
 }
 
 pub(super) fn otlp(root: &Block) -> Otlp {

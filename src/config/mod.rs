@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use model::{Labels, NameScheme};
+use model::{Labels, Matcher, NameScheme};
 
 mod build;
 mod decode;
@@ -67,6 +67,8 @@ pub struct Storage {
     pub out_of_order_window_ms: u64,
     /// `None` where the file does not say: then flags and defaults hold.
     pub retention: Option<Retention>,
+    /// In the order in which a series is held against them.
+    pub retention_classes: Vec<RetentionClass>,
     /// `None` where the file does not say; none are kept from 0 down.
     pub exemplars_max: Option<i64>,
 }
@@ -102,6 +104,21 @@ impl Translation {
     pub fn has_suffixes(self) -> bool {
         matches!(self, Translation::EscapingWithSuffixes | Translation::Utf8WithSuffixes)
     }
+}
+
+/// The selector of a retention class, in its printed form, at most: it lies in the first page of each of its blocks.
+pub const RETENTION_SELECTOR_BYTES_MAX: usize = 1024;
+
+/// Retention classes at most: each has a file open, with about 1.2 MiB of buffers, while a shard writes blocks.
+pub const RETENTION_CLASSES_MAX: usize = 16;
+
+/// Series that are kept for a time of their own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetentionClass {
+    /// In one fixed form, such as `{job="debug"}`, however it was written.
+    pub selector: String,
+    pub matchers: Vec<Matcher>,
+    pub time_ms: u64,
 }
 
 /// 0 is no bound.

@@ -569,3 +569,47 @@ fn retention_from_flags_is_shown_where_the_file_says_none() {
     config.set_default_retention(days(15));
     assert_eq!(config.storage.retention, Some(days(1)));
 }
+
+/// Retention classes as they are read; or what is said of them.
+fn classes(list: &str) -> Result<Vec<(String, u64)>, String> {
+    let text = format!("storage: {{tsdb: {{retention_classes: {list}}}}}\n");
+    let read = Config::parse(Path::new("prometheus.yml"), &text, Reading::ToRun, &|_| None);
+    let config = read.map_err(|e| e.to_string())?;
+    Ok(config.storage.retention_classes.into_iter().map(|c| (c.selector, c.time_ms)).collect())
+}
+
+#[test]
+fn retention_classes_are_read_in_their_order() {
+    assert_eq!(classes("[]"), Ok(Vec::new()));
+    let list = r#"[{selector: '{job="debug"}', time: 2d}, {selector: "up{env=~'x.*', a!=\"b\"}", time: 1h}]"#;
+    let want = [("{job=\"debug\"}", 172_800_000), ("{__name__=\"up\",a!=\"b\",env=~\"x.*\"}", 3_600_000)];
+    assert_eq!(classes(list), Ok(want.map(|(s, t)| (s.to_owned(), t)).to_vec()));
+}
+
+#[test]
+fn retention_classes_that_cannot_be_are_refused_with_the_reason() {
+    let many: Vec<String> = (0..17).map(|i| format!("{{selector: m{i}, time: 1d}}")).collect();
+    let long = format!("[{{selector: {}, time: 1d}}]", "m".repeat(1024));
+    for (list, want) in [
+        ("[{time: 1d}]", "a retention class must have a 'selector'"),
+        ("[{selector: '{job=}', time: 1d}]", "invalid selector \"{job=}\" of a retention class: "),
+        ("[{selector: '{}', time: 1d}]", "it must contain at least one non-empty matcher"),
+        ("[{selector: '{job=~\".*\"}', time: 1d}]", "it must contain at least one non-empty matcher"),
+        ("[{selector: '{job=~\"(\"}', time: 1d}]", "error parsing regexp"),
+        ("[{selector: up}]", "the retention class \"up\" must have a 'time' greater than 0"),
+        ("[{selector: up, time: 0s}]", "must have a 'time' greater than 0"),
+        ("[{selector: up, time: -1h}]", "not a valid duration string"),
+        ("[{selector: up, time: soon}]", "not a valid duration string"),
+        ("[{selector: up, size: 1GB}]", "field size not found in type config.RetentionClass"),
+        ("[null]", "empty or null retention class"),
+        (
+            "[{selector: '{a=\"1\", b=\"2\"}', time: 1d}, {selector: '{b=\"2\",a=\"1\"}', time: 2d}]",
+            "two retention classes have the selector {a=\"1\",b=\"2\"}",
+        ),
+        (&format!("[{}]", many.join(", ")), "there may be 16 retention classes at most, got 17"),
+        (&long, "may be 1024 bytes long, got 1037"),
+    ] {
+        let have = classes(list).expect_err(list);
+        assert!(have.contains(want), "{list}: {have}");
+    }
+}

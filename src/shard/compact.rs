@@ -1,7 +1,6 @@
 //! Several blocks become one: their series by metric names, the samples of each merged, in slices.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use model::labels::METRIC_NAME;
@@ -11,8 +10,8 @@ use crate::rt;
 use crate::rt::disk::Disk;
 use crate::shard::Shard;
 use crate::shard::block::chunk::Samples;
-use crate::shard::block::layout::Header;
-use crate::shard::block::writer::BlockWriter;
+use crate::shard::block::class::Classes;
+use crate::shard::block::set::{Published, Range, SetWriter};
 use crate::shard::block::{Block, Store};
 use crate::shard::deep::Deep;
 use crate::shard::select::Batch;
@@ -20,16 +19,17 @@ use crate::shard::select::Batch;
 /// Series written between two flushes.
 const TURN_SERIES: usize = 32;
 
-/// Writes all that `blocks` have of this shard's series into one. `None` where there is nothing.
+/// Writes all that `blocks` have of this shard's series into one for each class that has any.
 ///
 /// What is damaged in them is missing from it: the caller keeps the old ones then.
 pub async fn compact(
     disk: &Rc<dyn Disk>,
     store: &Rc<Store>,
-    header: Header,
+    range: Range,
+    classes: Classes,
     blocks: &[Rc<Block>],
-) -> Result<Option<PathBuf>, rt::Error> {
-    let mut writer = BlockWriter::begin(disk, store.dir(), header).await?;
+) -> Result<Vec<Published>, rt::Error> {
+    let mut writer = SetWriter::begin(disk, store, range, classes).await?;
     match write_all(&mut writer, store, blocks).await {
         Ok(()) => writer.publish().await,
         Err(e) => {
@@ -39,11 +39,7 @@ pub async fn compact(
     }
 }
 
-async fn write_all(
-    writer: &mut BlockWriter,
-    store: &Rc<Store>,
-    blocks: &[Rc<Block>],
-) -> Result<(), rt::Error> {
+async fn write_all(writer: &mut SetWriter, store: &Rc<Store>, blocks: &[Rc<Block>]) -> Result<(), rt::Error> {
     for name in metric_names(store, blocks).await {
         let matcher = Matcher::equal(METRIC_NAME, name);
         write_metric(writer, store, blocks, matcher).await?;
@@ -70,7 +66,7 @@ async fn metric_names(store: &Rc<Store>, blocks: &[Rc<Block>]) -> BTreeSet<Strin
 }
 
 async fn write_metric(
-    writer: &mut BlockWriter,
+    writer: &mut SetWriter,
     store: &Rc<Store>,
     blocks: &[Rc<Block>],
     matcher: Matcher,
@@ -98,7 +94,7 @@ async fn write_metric(
     Ok(())
 }
 
-fn push(writer: &mut BlockWriter, names: &Shard, id: SeriesId, samples: &Samples) {
+fn push(writer: &mut SetWriter, names: &Shard, id: SeriesId, samples: &Samples) {
     let symbols = names.index.label_symbols(id);
     let labels = symbols.map(|(n, v)| (names.symbol_text(n), names.symbol_text(v)));
     writer.push(names.index.series_hash(id), labels, samples);

@@ -7,13 +7,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_lite::future::block_on;
-use model::{Labels, Matcher, Timestamp};
+use model::{Labels, MatchOp, Matcher, Timestamp};
 
 use crate::rt::clock::ManualClock;
 use crate::rt::disk::crash::{Crash, Fault};
 use crate::rt::disk::{CrashDisk, Disk, Tail};
 use crate::rt::pulse::{GRID_DEFAULT, Grid, Pulse};
 use crate::shard::appender::{Appender, Slot, Source};
+use crate::shard::block::class::{Class, ClassMark, Classes};
+use crate::shard::block::retention::Retention;
 use crate::shard::cut_tests::asked;
 use crate::shard::keeper::{Keeper, LogState, Place, Refused};
 use crate::shard::record::SourceId;
@@ -199,6 +201,64 @@ fn cut_now_and_then(keeper: &Keeper, t: Timestamp) {
 fn a_power_cut_at_any_operation_of_a_cut_loses_nothing_acknowledged() {
     let count = cut_everywhere(|k, id, times| work_with(k, id, times, cut_now_and_then));
     assert!(count > 40, "cuts have several sync points ({count})");
+}
+
+/// Classes of the series 1 and 3, and 2.
+fn classed() -> Retention {
+    let class = |value: &str| {
+        let matchers = vec![Matcher::new(MatchOp::Regex, "i", value).expect("an expression")];
+        Class { mark: ClassMark { selector: value.into(), time_ms: 1 << 40 }, matchers }
+    };
+    Retention { classes: Classes::new(vec![class("1|3"), class("2|3")]), ..Retention::default() }
+}
+
+/// Blocks of each class every fifth row, all of them made one for each after every other cut.
+fn cut_by_class_now_and_then(keeper: &Keeper, t: Timestamp) {
+    keeper.set_retention(classed());
+    cut_now_and_then(keeper, t);
+    if t % 10 == 0 && keeper.state() == LogState::Writing {
+        // Two classes and none.
+        for _ in 0..3 {
+            block_on(keeper.compact_once());
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_operation_of_a_classed_cut_or_compaction_loses_nothing_acknowledged() {
+    let count = cut_everywhere(|k, id, times| work_with(k, id, times, cut_by_class_now_and_then));
+    assert!(count > 80, "cuts of classes have many sync points ({count})");
+}
+
+#[test]
+fn what_an_interrupted_cut_left_is_answered_once_after_classes_changed() {
+    let mut left_some = 0;
+    for cut_at in 0.. {
+        let (disk, tail) = (CrashDisk::new(), tail_bytes());
+        let keeper = open(&disk, &tail).unwrap();
+        let (taken, _) = work(&keeper, 1, 1..19);
+        block_on(keeper.commit_now(&pulse()));
+        keeper.set_retention(classed());
+        let before = disk.operations();
+        disk.fail_after(cut_at, Fault::PowerCut);
+        let is_whole = block_on(keeper.cut_now(&pulse(), 15)).is_ok() && disk.operations() <= before + cut_at;
+        let disk = disk.crash(Crash::Power);
+        let keeper = open(&disk, &tail_bytes()).unwrap();
+        assert_holds(&found(&keeper), &taken, &format!("cut at {cut_at}"));
+        left_some += usize::from(!is_whole && !keeper.store().all().is_empty());
+        // Of no class any more: blocks of gone classes and new ones of none have the same samples.
+        block_on(keeper.cut_now(&pulse(), 17)).expect("room");
+        for _ in 0..4 {
+            block_on(keeper.compact_once());
+        }
+        assert_eq!(found(&keeper), taken, "cut at {cut_at}");
+        let keeper = open(&disk.crash(Crash::Power), &tail_bytes()).unwrap();
+        assert_holds(&found(&keeper), &taken, &format!("second start, cut at {cut_at}"));
+        if is_whole {
+            break;
+        }
+    }
+    assert!(left_some >= 2, "some cuts leave blocks of which none says that all are there ({left_some})");
 }
 
 const WAL: &str = "/data/shards/0000-of-0001/wal";

@@ -1,7 +1,6 @@
 //! From the head to a block: everything before a time, series by series in order of their metric names, in slices.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use model::labels::METRIC_NAME;
@@ -10,9 +9,10 @@ use model::{SeriesId, Timestamp};
 use crate::rt;
 use crate::rt::disk::Disk;
 use crate::shard::Shard;
+use crate::shard::block::Store;
 use crate::shard::block::chunk::Samples;
-use crate::shard::block::layout::Header;
-use crate::shard::block::writer::BlockWriter;
+use crate::shard::block::class::Classes;
+use crate::shard::block::set::{Published, Range, SetWriter};
 use crate::shard::index::SymbolId;
 use crate::shard::select::Batch;
 
@@ -22,14 +22,15 @@ const TURN_SERIES: usize = 32;
 /// Series looked at in one turn for their names.
 const TURN_NAMES: usize = 4096;
 
-/// Writes what the head has before `header.maxt` into a block in `dir`. `None` where there is nothing.
+/// Writes what the head has before `range.maxt` into blocks, one for each class that has any.
 pub async fn cut(
     disk: &Rc<dyn Disk>,
-    dir: &std::path::Path,
-    header: Header,
+    store: &Store,
+    range: Range,
+    classes: Classes,
     shard: &RefCell<Shard>,
-) -> Result<Option<PathBuf>, rt::Error> {
-    let mut writer = BlockWriter::begin(disk, dir, header).await?;
+) -> Result<Vec<Published>, rt::Error> {
+    let mut writer = SetWriter::begin(disk, store, range, classes).await?;
     let written = write_all(&mut writer, shard).await;
     match written {
         Ok(()) => writer.publish().await,
@@ -40,7 +41,7 @@ pub async fn cut(
     }
 }
 
-async fn write_all(writer: &mut BlockWriter, shard: &RefCell<Shard>) -> Result<(), rt::Error> {
+async fn write_all(writer: &mut SetWriter, shard: &RefCell<Shard>) -> Result<(), rt::Error> {
     let nameless = nameless(shard).await;
     write_series(writer, shard, &nameless).await?;
     let names = metric_names(shard);
@@ -84,13 +85,9 @@ async fn nameless(shard: &RefCell<Shard>) -> Vec<u32> {
     }
 }
 
-async fn write_series(
-    writer: &mut BlockWriter,
-    shard: &RefCell<Shard>,
-    ids: &[u32],
-) -> Result<(), rt::Error> {
+async fn write_series(writer: &mut SetWriter, shard: &RefCell<Shard>, ids: &[u32]) -> Result<(), rt::Error> {
     let (mut batch, mut samples) = (Batch::default(), Samples::default());
-    let last = writer.header().maxt - 1;
+    let last = writer.maxt() - 1;
     for turn in ids.chunks(TURN_SERIES) {
         {
             let shard = shard.borrow();

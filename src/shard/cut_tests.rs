@@ -1,13 +1,13 @@
 //! Cutting the head: answers stay the same wherever a sample lies, through restarts and another number of shards.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_lite::future::block_on;
-use model::{Labels, Matcher, STALE_NAN, Timestamp};
+use model::{Labels, MatchOp, Matcher, STALE_NAN, Timestamp};
 
 use crate::rt::clock::ManualClock;
 use crate::rt::disk::crash::Crash;
@@ -15,6 +15,8 @@ use crate::rt::disk::{CrashDisk, Disk, PlainDisk, Tail};
 use crate::rt::pulse::{GRID_DEFAULT, Grid, Pulse};
 use crate::rt::rng::Rng;
 use crate::shard::appender::{Appender, Slot, Source};
+use crate::shard::block::class::{Class, ClassMark, Classes};
+use crate::shard::block::retention::Retention;
 use crate::shard::deep::Deep;
 use crate::shard::keeper::{Keeper, Place};
 use crate::shard::record::{self, SourceId};
@@ -479,4 +481,76 @@ fn another_number_of_shards_reads_the_blocks_of_the_old_ones() {
     }
     assert!(Path::new(&data).exists());
     let _ = std::fs::remove_dir_all(&data);
+}
+
+fn classes(values: &[&str]) -> Retention {
+    let class = |value: &&str| {
+        let mark = ClassMark { selector: format!("{{__name__=\"{value}\"}}").into(), time_ms: 1 << 40 };
+        Class { mark, matchers: vec![Matcher::equal("__name__", *value)] }
+    };
+    Retention { classes: Classes::new(values.iter().map(class).collect()), ..Retention::default() }
+}
+
+/// By class: the metric names in its blocks, as those blocks have them.
+fn names_by_class(keeper: &Keeper) -> BTreeMap<String, BTreeSet<String>> {
+    let mut out: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for block in keeper.store().all() {
+        let class = block.header.class.as_ref().map_or("", |c| &c.selector);
+        for number in 0..block.directory.parts.len() {
+            let part = block_on(keeper.store().part(&block, number)).expect("a whole part");
+            let names = out.entry(class.to_owned()).or_default();
+            part.metric_names(|name| {
+                names.insert(name.to_owned());
+            });
+        }
+    }
+    out
+}
+
+fn check_names(keeper: &Keeper, expect: &[(&str, &[&str])], when: &str) {
+    let set = |names: &&[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+    let expect: BTreeMap<String, BTreeSet<String>> =
+        expect.iter().map(|(c, names)| ((*c).to_owned(), set(names))).collect();
+    assert_eq!(names_by_class(keeper), expect, "{when}");
+}
+
+#[test]
+fn classes_have_blocks_of_their_own_and_compaction_takes_changed_ones_over() {
+    let (house, mut world) = (House::new(), World::new(5, 1));
+    let keeper = &house.keeper;
+    let all = Matcher::new(MatchOp::Regex, "__name__", ".*").expect("an expression");
+    let mut more = |rows: usize| {
+        for _ in 0..rows {
+            world.step(1, |_, b| {
+                keeper.append(keeper.generation(), b).expect("room");
+            });
+        }
+        world.time
+    };
+    let end = more(150) - 50;
+    keeper.set_retention(classes(&["m1", "m2"]));
+    let before = asked(keeper, std::slice::from_ref(&all), 0, i64::MAX);
+    block_on(keeper.cut_now(&pulse(), end)).expect("blocks");
+    let (first, second) = ("{__name__=\"m1\"}", "{__name__=\"m2\"}");
+    let rest: &[&str] = &["m0", "m3", "m4", "m5", "m6", "pushed"];
+    check_names(keeper, &[(first, &["m1"]), (second, &["m2"]), ("", rest)], "a cut");
+    assert_eq!(asked(keeper, std::slice::from_ref(&all), 0, i64::MAX), before, "after the cut");
+    keeper.set_retention(classes(&["m2", "m3"]));
+    check_names(keeper, &[(first, &["m1"]), (second, &["m2"]), ("", rest)], "classes that changed");
+    let end = more(50) - 50;
+    let before = asked(keeper, std::slice::from_ref(&all), 0, i64::MAX);
+    block_on(keeper.cut_now(&pulse(), end)).expect("blocks");
+    // Blocks that share time become one; what was of a class that is gone comes along with its next block, if any.
+    while block_on(keeper.compact_once()) {}
+    let third = "{__name__=\"m3\"}";
+    let rest: &[&str] = &["m0", "m1", "m4", "m5", "m6", "pushed"];
+    check_names(keeper, &[(first, &["m1"]), (second, &["m2"]), (third, &["m3"]), ("", rest)], "a compaction");
+    assert_eq!(asked(keeper, std::slice::from_ref(&all), 0, i64::MAX), before, "after the compaction");
+    let again = house.killed();
+    check_names(
+        &again.keeper,
+        &[(first, &["m1"]), (second, &["m2"]), (third, &["m3"]), ("", rest)],
+        "a kill",
+    );
+    assert_eq!(asked(&again.keeper, &[all], 0, i64::MAX), before, "after a kill");
 }

@@ -99,11 +99,20 @@ impl PieceWriter {
         Ok(())
     }
 
-    /// Writes the rest and makes all of it durable. Returns the file's size.
-    pub async fn finish(mut self) -> Result<u64, Error> {
+    /// Writes another block in the place of the file's first one.
+    pub async fn write_first(&mut self, block: &[u8; BLOCK_BYTES]) -> Result<(), Error> {
+        self.write(1).await?;
+        let mut buffer = Buffer::zeroed(BLOCK_BYTES);
+        buffer.fill_from(block);
+        self.file.write_at(buffer, 0).await?;
+        Ok(())
+    }
+
+    /// Writes the rest and makes all of it durable; nothing is pushed after it. Returns the file's size.
+    pub async fn finish(&mut self) -> Result<u64, Error> {
         self.write(1).await?;
         self.file.sync().await?;
-        self.file.close().await?;
+        self.file.clone().close().await?;
         Ok(self.at)
     }
 }

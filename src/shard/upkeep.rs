@@ -10,8 +10,10 @@ use model::{SeriesId, Timestamp};
 use crate::rt::gate::Gate;
 use crate::rt::{self, Pulse};
 use crate::shard::block::Block;
-use crate::shard::block::layout::{BlockId, Header};
+use crate::shard::block::class::ClassMark;
+use crate::shard::block::layout::BlockId;
 use crate::shard::block::plan::{Span, plan, ranges};
+use crate::shard::block::set::Range;
 use crate::shard::compact::compact;
 use crate::shard::cut::cut;
 use crate::shard::index::removal::REMOVED_AT_ONCE;
@@ -83,41 +85,39 @@ impl Keeper {
         let end = self.shard().head.blocks_end().unwrap_or(Timestamp::MIN);
         let is_fit = |b: &Rc<Block>| !self.store.is_damaged(b) && (b.is_own() || b.header.maxt <= end);
         let fit: Vec<Rc<Block>> = self.store.all().into_iter().filter(is_fit).collect();
-        let span = |b: &Rc<Block>| Span { id: b.id, mint: b.header.mint, maxt: b.header.maxt };
-        let spans: Vec<Span> = fit.iter().map(span).collect();
-        let keep = self.retention.borrow().time_ms.unwrap_or(i64::MAX);
-        let longest = (keep / 10).clamp(RANGE_MS, RANGE_MAX_MS);
-        let ranges = ranges(RANGE_MS, longest);
-        let mut ids = plan(&spans, &ranges);
-        if ids.is_empty() {
-            ids.extend(much_deleted(&fit, &ranges));
-        }
-        fit.into_iter().filter(|b| ids.contains(&b.id)).collect()
+        let retention = self.retention.borrow();
+        by_class(fit)
+            .into_iter()
+            .map(|blocks| {
+                let class = blocks.first().and_then(|b| b.header.class.as_ref());
+                let keep = retention.time_of(class).unwrap_or(i64::MAX);
+                compactable_of(blocks, &ranges(RANGE_MS, (keep / 10).clamp(RANGE_MS, RANGE_MAX_MS)))
+            })
+            .find(|blocks| !blocks.is_empty())
+            .unwrap_or_default()
     }
 
-    /// Makes one block of `blocks`, `higher` levels above theirs. Who calls has the turn.
+    /// Makes one block of `blocks`, `higher` levels above theirs; several, where their series are of several classes by
+    /// now. Who calls has the turn.
     pub(in crate::shard) async fn compact_imp(
         &self,
         blocks: &[Rc<Block>],
         higher: u32,
     ) -> Result<bool, rt::Error> {
-        let id = self.store.next_id();
-        let header = Header {
-            owner: self.place.owner,
-            id,
+        let maxt = blocks.iter().map(|b| b.header.maxt).max().unwrap_or(0);
+        let range = Range {
             mint: blocks.iter().map(|b| b.header.mint).min().unwrap_or(0),
-            maxt: blocks.iter().map(|b| b.header.maxt).max().unwrap_or(0),
+            maxt,
             level: blocks.iter().map(|b| b.header.level).max().unwrap_or(0) + higher,
+            is_partial: blocks.iter().all(|b| b.header.is_partial || b.header.maxt < maxt),
         };
-        let path = compact(&self.disk, &self.store, header, blocks).await?;
-        let new = match &path {
-            Some(path) => self.store.load(path, id).await?,
-            None => None,
-        };
+        let classes = self.retention.borrow().classes.clone();
+        let published = compact(&self.disk, &self.store, range, classes, blocks).await?;
+        let new = self.store.load_all(&published).await?;
         if blocks.iter().any(|b| self.store.is_damaged(b)) {
             // What was found damaged on the way is missing from the new one: the old ones stay.
-            if let Some(path) = path {
-                self.disk.remove(&path).await?;
+            for block in &published {
+                self.disk.remove(&block.path).await?;
             }
             return Ok(true);
         }
@@ -140,28 +140,25 @@ impl Keeper {
         is_due.then(|| mint.div_euclid(RANGE_MS).saturating_add(1).saturating_mul(RANGE_MS))
     }
 
-    /// Moves what the head has before `end` to a block, then gives the memory back.
+    /// Moves what the head has before `end` to blocks, one for each class, then gives the memory back.
     pub async fn cut_now(&self, pulse: &Pulse, end: Timestamp) -> Result<(), rt::Error> {
         let turn = self.turn.take().await;
         let mint = self.shard().head.min_time().unwrap_or(end);
-        let id = self.store.next_id();
-        let owner = self.place.owner;
-        let header = Header { owner, id, mint: mint.div_euclid(RANGE_MS) * RANGE_MS, maxt: end, level: 1 };
+        let mint = mint.div_euclid(RANGE_MS) * RANGE_MS;
+        let range = Range { mint, maxt: end, level: 1, is_partial: false };
+        let classes = self.retention.borrow().classes.clone();
         self.shard.borrow_mut().head.begin_cut(end);
         self.probe.add(&self.probe.cuts_triggered, 1);
-        let result = cut(&self.disk, self.store.dir(), header, &self.shard).await;
-        let block = match result {
-            Ok(Some(path)) => self.store.load(&path, id).await,
-            Ok(None) => Ok(None),
+        let result = cut(&self.disk, &self.store, range, classes, &self.shard).await;
+        let blocks = match result {
+            Ok(published) => self.store.load_all(&published).await,
             Err(e) => Err(e),
         };
-        let block = block.inspect_err(|_| self.probe.add(&self.probe.failed_cuts, 1))?;
+        let blocks = blocks.inspect_err(|_| self.probe.add(&self.probe.failed_cuts, 1))?;
         // One turn: no question sees the samples twice, or not at all.
         let pin = {
-            if let Some(block) = block {
-                self.store.add(block);
-                self.probe.add(&self.probe.cuts, 1);
-            }
+            self.probe.add(&self.probe.cuts, u64::from(!blocks.is_empty()));
+            blocks.into_iter().for_each(|b| self.store.add(b));
             self.shard.borrow_mut().head.end_cut(end)
         };
         drop(turn);
@@ -250,6 +247,30 @@ impl Keeper {
             tracing::error!(error = %e, "old blocks cannot be removed");
         }
     }
+}
+
+/// Blocks of one class together, in their order.
+fn by_class(blocks: Vec<Rc<Block>>) -> Vec<Vec<Rc<Block>>> {
+    let selector = |b: &Rc<Block>| b.header.class.as_ref().map(|ClassMark { selector, .. }| selector.clone());
+    let mut out: Vec<Vec<Rc<Block>>> = Vec::new();
+    for block in blocks {
+        match out.iter_mut().find(|of| of.first().map(selector) == Some(selector(&block))) {
+            Some(of) => of.push(block),
+            None => out.push(vec![block]),
+        }
+    }
+    out
+}
+
+/// Those of one class's blocks that are to become one next.
+fn compactable_of(blocks: Vec<Rc<Block>>, ranges: &[i64]) -> Vec<Rc<Block>> {
+    let span = |b: &Rc<Block>| Span { id: b.id, mint: b.header.mint, maxt: b.header.maxt };
+    let spans: Vec<Span> = blocks.iter().map(span).collect();
+    let mut ids = plan(&spans, ranges);
+    if ids.is_empty() {
+        ids.extend(much_deleted(&blocks, ranges));
+    }
+    blocks.into_iter().filter(|b| ids.contains(&b.id)).collect()
 }
 
 /// The newest block of which so much was deleted that it is worth writing it again: a twentieth of its series where it

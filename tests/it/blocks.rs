@@ -148,3 +148,98 @@ fn hours_that_were_cut_are_answered_as_before_through_kills_and_other_shards() {
     let text = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && text.contains("holds blocks already"), "{text}");
 }
+
+const CLASSES: &str = "scrape_configs: []
+storage:
+  tsdb:
+    retention_classes:
+      - {selector: '{i=~\"1.*\"}', time: 1h}
+      - {selector: '{i=\"20\"}', time: 30d}
+";
+const SHORT: &str = "{i=~\"1.*\"}";
+
+/// All samples of a selector in the hours before `end`, those at and after `from`, by series.
+fn samples(server: &Server, selector: &str, end: i64, from: i64) -> Vec<Value> {
+    let mut all = server.query_at(&format!("{selector}[8h]"), end).as_array().cloned().unwrap_or_default();
+    for series in &mut all {
+        if let Some(values) = series["values"].as_array_mut() {
+            values.retain(|v| v[0].as_f64().is_some_and(|t| t * 1000.0 >= from as f64));
+        }
+    }
+    all.sort_by_key(|s| s["metric"].to_string());
+    all
+}
+
+/// Of each block, its class and where it begins and ends.
+fn classed_blocks(server: &Server) -> Vec<(String, i64, i64)> {
+    let data = server.data("status/tsdb/blocks", &[]);
+    let of = |b: &Value| {
+        let time = |name: &str| b[name].as_i64().expect("a time");
+        (b["class"].as_str().unwrap_or("").to_owned(), time("minTime"), time("maxTime"))
+    };
+    data["blocks"].as_array().expect("a list").iter().map(of).collect()
+}
+
+#[test]
+fn a_class_with_a_short_retention_is_dropped_while_all_else_stays() {
+    let args = |house: House| {
+        house
+            .with("--web.enable-remote-write-receiver")
+            .with("--web.enable-lifecycle")
+            .with("--storage.tsdb.block-reload-interval=1s")
+    };
+    let house = args(House::new("classes", CLASSES));
+    let slow = House::new("classes-plain", "scrape_configs: []\n").with("--web.enable-remote-write-receiver");
+    let (Some(mut running), Some(plain)) = (house.start(), slow.start()) else { return };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+    let end = now / STEP_MS * STEP_MS;
+    let start = end - 420 * STEP_MS;
+    for time in (start..=end).step_by(STEP_MS as usize) {
+        for server in [&running.server, &plain.server] {
+            let answer =
+                try_request(server.port, "POST /api/v1/write HTTP/1.1", &body(time)).expect("an answer");
+            assert_eq!(answer.status, 204, "{}", answer.text());
+        }
+    }
+    // The head is cut on even hours until it spans three hours at most; of the class only the last block is left.
+    let hours = |n: i64| n * 3_600_000;
+    let cut_end = (end - hours(3) + hours(2) - 1) / hours(2) * hours(2);
+    let kept = cut_end - hours(2);
+    assert!(kept > start, "something is dropped");
+    let long = "{i!~\"1.*\",__name__=~\"m.+\"}";
+    let short = samples(&plain, SHORT, end, kept);
+    let rest = samples(&plain, long, end, start);
+    assert!(short.len() == 11 && short != samples(&plain, SHORT, end, start) && rest.len() == SERIES - 11);
+    eventually("the class's old blocks to go", || {
+        (samples(&running, SHORT, end, start) == short).then_some(())
+    });
+    assert_eq!(samples(&running, long, end, start), rest, "the others are all there");
+    let blocks = classed_blocks(&running);
+    let of = |class: &str| blocks.iter().filter(|b| b.0 == class).collect::<Vec<_>>();
+    assert_eq!(of(SHORT), [&(SHORT.to_owned(), kept, cut_end)], "{blocks:?}");
+    assert!(of("{i=\"20\"}").len() > 1 && of("").len() > 1, "{blocks:?}");
+    running.process.kill();
+    let mut running = house.start().expect("it ran before");
+    assert_eq!(samples(&running, SHORT, end, start), short, "after a kill");
+    assert_eq!(samples(&running, long, end, start), rest, "after a kill");
+    // A configuration that cannot be is refused, and the classes stay.
+    house.configure(&CLASSES.replace("30d", "0s"));
+    let refused = running.call("POST", "/-/reload");
+    assert!(refused.text().contains("must have a 'time' greater than 0"), "{}", refused.text());
+    // Blocks of a class that is gone keep it, and its time.
+    house.configure("scrape_configs: []\n");
+    assert_eq!(running.call("POST", "/-/reload").status, 200);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let have: Vec<_> = classed_blocks(&running).into_iter().filter(|b| b.0 == SHORT).collect();
+    assert_eq!(have, [(SHORT.to_owned(), kept, cut_end)]);
+    running.process.kill();
+    let running =
+        args(House { data: house.data.clone(), ..House::new("classes-again", CLASSES) }).with("--shards=3");
+    let running =
+        House { args: running.args.iter().filter(|a| *a != "--shards=2").cloned().collect(), ..running };
+    let running = running.start().expect("it ran before");
+    assert_eq!(samples(&running, SHORT, end, start), short, "on three shards");
+    assert_eq!(samples(&running, long, end, start), rest, "on three shards");
+    running.stop();
+    plain.stop();
+}

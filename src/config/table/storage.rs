@@ -1,12 +1,12 @@
 //! `storage`, `tracing` and `otlp`.
 
-use model::NameScheme;
 use model::quote::quoted;
+use model::{Matcher, NameScheme};
 
-use crate::config::Retention;
 use crate::config::error::Check;
 use crate::config::schema::{Block, Kind, Schema, Value, key, unchecked};
 use crate::config::size::format_size;
+use crate::config::{RETENTION_CLASSES_MAX, RETENTION_SELECTOR_BYTES_MAX, Retention};
 
 use super::http::TLS;
 use super::remote::check_header_names;
@@ -24,6 +24,8 @@ static TSDB: Schema = Schema {
         key("stale_series_compaction_threshold", Kind::Float),
         key("chunk_encoding", Kind::Section(&CHUNK_ENCODING)),
         key("retention", Kind::Optional(&RETENTION)),
+        // Not Prometheus's.
+        key("retention_classes", Kind::Sections(&RETENTION_CLASS, "empty or null retention class")),
     ]],
     check: check_tsdb,
 };
@@ -37,6 +39,12 @@ static RETENTION: Schema = Schema {
     check: check_retention,
 };
 
+static RETENTION_CLASS: Schema = Schema {
+    go: "config.RetentionClass",
+    parts: &[&[key("selector", Kind::Text), key("time", Kind::Duration)]],
+    check: check_class,
+};
+
 static EXEMPLARS: Schema =
     Schema { go: "config.ExemplarsConfig", parts: &[&[key("max_exemplars", Kind::Int)]], check: unchecked };
 
@@ -48,6 +56,65 @@ fn check_tsdb(block: &mut Block) -> Check {
             quoted(floats)
         );
         return Err(block.problem("chunk_encoding", text).allow(["xor", "xor2"]));
+    }
+    check_classes(block)
+}
+
+/// The matchers of a selector, of which one must refuse the empty string: a class of all series is the retention.
+pub(in crate::config) fn matchers_of(selector: &str) -> Result<Vec<Matcher>, String> {
+    let matchers =
+        promql::parse_metric_selector(selector, promql::Options::default()).map_err(|e| e.to_string())?;
+    if matchers.iter().all(Matcher::matches_empty) {
+        return Err("it must contain at least one non-empty matcher".to_owned());
+    }
+    Ok(matchers)
+}
+
+/// A selector in one form, however it was written.
+pub(in crate::config) fn selector_text(matchers: &[Matcher]) -> String {
+    let mut texts: Vec<String> = matchers.iter().map(Matcher::to_string).collect();
+    texts.sort_unstable();
+    texts.dedup();
+    format!("{{{}}}", texts.join(","))
+}
+
+fn check_class(block: &mut Block) -> Check {
+    let selector = block.text("selector");
+    if selector.is_empty() {
+        return Err(block.problem("selector", "a retention class must have a 'selector'"));
+    }
+    let matchers = matchers_of(selector).map_err(|e| {
+        block.problem("selector", format!("invalid selector {} of a retention class: {e}", quoted(selector)))
+    })?;
+    let length = selector_text(&matchers).len();
+    if length > RETENTION_SELECTOR_BYTES_MAX {
+        let text = format!(
+            "the selector of a retention class may be {RETENTION_SELECTOR_BYTES_MAX} bytes long, got {length}"
+        );
+        return Err(block.problem("selector", text));
+    }
+    if block.int("time") <= 0 {
+        let text = format!("the retention class {} must have a 'time' greater than 0", quoted(selector));
+        return Err(block.problem("time", text));
+    }
+    Ok(())
+}
+
+fn check_classes(block: &mut Block) -> Check {
+    let classes = block.sections("retention_classes");
+    if classes.len() > RETENTION_CLASSES_MAX {
+        let text =
+            format!("there may be {RETENTION_CLASSES_MAX} retention classes at most, got {}", classes.len());
+        return Err(block.problem("retention_classes", text));
+    }
+    let mut seen: Vec<String> = Vec::new();
+    for class in classes {
+        let text = matchers_of(class.text("selector")).map(|m| selector_text(&m)).unwrap_or_default();
+        if seen.contains(&text) {
+            let text = format!("two retention classes have the selector {text}");
+            return Err(class.problem("selector", text));
+        }
+        seen.push(text);
     }
     Ok(())
 }

@@ -5,6 +5,8 @@ use codec::crc32c::checksum;
 use codec::varint::{self, Reader};
 use model::Timestamp;
 
+use crate::config::RETENTION_SELECTOR_BYTES_MAX;
+use crate::shard::block::class::ClassMark;
 use crate::shard::pieces::BLOCK_BYTES;
 use crate::shard::wal::pending::Owner;
 
@@ -12,7 +14,16 @@ const MAGIC: &[u8; 8] = b"SYSTBLK1";
 const END_MAGIC: &[u8; 8] = b"SYSTBLKE";
 /// 2: a patch of a chunk is one byte (docs/format/chunk.md).
 const VERSION: u32 = 2;
+/// 3: the same with flags, and the retention class behind the header. Files that need neither are of version 2.
+const VERSION_OF_CLASSES: u32 = 3;
 const HEADER_BYTES: usize = 64;
+const FLAG_PARTIAL: u32 = 1;
+/// Before the text of a class: its time.
+const CLASS_BYTES: usize = 8;
+const _: () = assert!(
+    HEADER_BYTES + CLASS_BYTES + RETENTION_SELECTOR_BYTES_MAX + 4 <= BLOCK_BYTES,
+    "a class lies in the header's page"
+);
 
 /// Kinds of pieces.
 pub const DATA: u32 = 1;
@@ -24,7 +35,7 @@ pub const DIRECTORY: u32 = 3;
 pub struct BlockId(pub u64);
 
 /// The first page of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The shard that wrote it.
     pub owner: Owner,
@@ -34,6 +45,9 @@ pub struct Header {
     pub maxt: Timestamp,
     /// 1 where it was cut from the head, more where it was made of other blocks.
     pub level: u32,
+    /// Not even with the shard's older blocks has it all that came before `maxt`: others were to come with it.
+    pub is_partial: bool,
+    pub class: Option<ClassMark>,
 }
 
 fn u32_at(b: &[u8], at: usize) -> u32 {
@@ -48,7 +62,9 @@ impl Header {
     pub fn encode(&self) -> [u8; BLOCK_BYTES] {
         let mut b = [0; BLOCK_BYTES];
         b[..8].copy_from_slice(MAGIC);
-        b[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        let is_plain = !self.is_partial && self.class.is_none();
+        let version = if is_plain { VERSION } else { VERSION_OF_CLASSES };
+        b[8..12].copy_from_slice(&version.to_le_bytes());
         b[12..14].copy_from_slice(&self.owner.shard.to_le_bytes());
         b[14..16].copy_from_slice(&self.owner.shard_count.to_le_bytes());
         b[16..24].copy_from_slice(&self.owner.directory_id.to_le_bytes());
@@ -56,20 +72,25 @@ impl Header {
         b[32..40].copy_from_slice(&self.mint.to_le_bytes());
         b[40..48].copy_from_slice(&self.maxt.to_le_bytes());
         b[48..52].copy_from_slice(&self.level.to_le_bytes());
+        b[52..56].copy_from_slice(&(u32::from(self.is_partial) * FLAG_PARTIAL).to_le_bytes());
+        if let Some(class) = &self.class {
+            put_class(class, &mut b);
+        }
         let crc = checksum(&b[..HEADER_BYTES - 4]);
         b[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
         b
     }
 
-    pub fn decode(b: &[u8]) -> Result<Self, &'static str> {
-        let b = b.get(..HEADER_BYTES).ok_or("the block is shorter than its header")?;
+    pub fn decode(page: &[u8]) -> Result<Self, &'static str> {
+        let b = page.get(..HEADER_BYTES).ok_or("the block is shorter than its header")?;
         if &b[..8] != MAGIC {
             return Err("this is not a block");
         }
         if checksum(&b[..HEADER_BYTES - 4]) != u32_at(b, HEADER_BYTES - 4) {
             return Err("the block header's checksum does not fit");
         }
-        if u32_at(b, 8) != VERSION {
+        let version = u32_at(b, 8);
+        if version != VERSION && version != VERSION_OF_CLASSES {
             return Err("the block has a version that this program does not know");
         }
         let owner = Owner {
@@ -78,8 +99,40 @@ impl Header {
             directory_id: u64_at(b, 16),
         };
         let (mint, maxt) = (u64_at(b, 32) as i64, u64_at(b, 40) as i64);
-        Ok(Header { owner, id: BlockId(u64_at(b, 24)), mint, maxt, level: u32_at(b, 48) })
+        let has_more = version == VERSION_OF_CLASSES;
+        let is_partial = has_more && u32_at(b, 52) & FLAG_PARTIAL != 0;
+        let class = if has_more { class_of(page)? } else { None };
+        Ok(Header { owner, id: BlockId(u64_at(b, 24)), mint, maxt, level: u32_at(b, 48), is_partial, class })
     }
+}
+
+/// The selector's length lies in the header, its time, text and their checksum behind it.
+fn put_class(class: &ClassMark, b: &mut [u8; BLOCK_BYTES]) {
+    let text = class.selector.as_bytes();
+    debug_assert!(text.len() <= RETENTION_SELECTOR_BYTES_MAX, "the configuration refuses longer ones");
+    let text = &text[..text.len().min(RETENTION_SELECTOR_BYTES_MAX)];
+    b[56..60].copy_from_slice(&(text.len() as u32).to_le_bytes());
+    let start = HEADER_BYTES + CLASS_BYTES;
+    b[HEADER_BYTES..start].copy_from_slice(&class.time_ms.to_le_bytes());
+    b[start..start + text.len()].copy_from_slice(text);
+    let crc = checksum(&b[HEADER_BYTES..start + text.len()]);
+    b[start + text.len()..start + text.len() + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn class_of(page: &[u8]) -> Result<Option<ClassMark>, &'static str> {
+    const BROKEN: &str = "the block's retention class does not fit its checksum";
+    let length = u32_at(page, 56) as usize;
+    if length == 0 {
+        return Ok(None);
+    }
+    let end = HEADER_BYTES + CLASS_BYTES + length.min(RETENTION_SELECTOR_BYTES_MAX);
+    let body = page.get(HEADER_BYTES..end + 4).ok_or(BROKEN)?;
+    let (body, crc) = body.split_at(body.len() - 4);
+    if checksum(body) != u32_at(crc, 0) {
+        return Err(BROKEN);
+    }
+    let selector = std::str::from_utf8(&body[CLASS_BYTES..]).map_err(|_| BROKEN)?;
+    Ok(Some(ClassMark { selector: selector.into(), time_ms: u64_at(body, 0) as i64 }))
 }
 
 /// The last page of a file: where the directory lies.
@@ -203,5 +256,44 @@ impl Directory {
             parts.push(PartEntry { piece, series_count, first_name, last_name });
         }
         Ok(Directory { stats, parts, label_names })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(is_partial: bool, class: Option<(&str, i64)>) -> Header {
+        let owner = Owner { shard: 3, shard_count: 4, directory_id: 5 };
+        let class = class.map(|(s, time_ms)| ClassMark { selector: s.into(), time_ms });
+        Header { owner, id: BlockId(6), mint: -7, maxt: 8, level: 9, is_partial, class }
+    }
+
+    #[test]
+    fn headers_come_back_and_plain_ones_are_as_they_always_were() {
+        let longest = "x".repeat(RETENTION_SELECTOR_BYTES_MAX);
+        for class in [None, Some(("{job=\"debug\"}", 1000)), Some((longest.as_str(), i64::MAX))] {
+            for is_partial in [false, true] {
+                let h = header(is_partial, class);
+                assert_eq!(Header::decode(&h.encode()), Ok(h.clone()));
+                let version = if class.is_none() && !is_partial { 2 } else { 3 };
+                assert_eq!(u32_at(&h.encode(), 8), version, "{h:?}");
+            }
+        }
+        assert_eq!(header(false, None).encode()[52..60], [0; 8]);
+    }
+
+    #[test]
+    fn any_flipped_bit_of_a_header_is_noticed() {
+        let bytes = header(true, Some(("{job=\"debug\"}", 1000))).encode();
+        let used = HEADER_BYTES + CLASS_BYTES + "{job=\"debug\"}".len() + 4;
+        for bit in 0..used * 8 {
+            let mut b = bytes;
+            b[bit / 8] ^= 1 << (bit % 8);
+            assert!(Header::decode(&b).is_err(), "bit {bit}");
+        }
+        for length in [0, 63, 64, 70, used - 1] {
+            assert!(Header::decode(&bytes[..length]).is_err(), "{length} bytes");
+        }
     }
 }

@@ -8,11 +8,13 @@
 
 pub mod cache;
 pub mod chunk;
+pub mod class;
 pub mod layout;
 pub mod part;
 pub mod plan;
 pub mod reader;
 pub mod retention;
+pub mod set;
 pub mod store;
 pub mod tombstones;
 pub mod writer;

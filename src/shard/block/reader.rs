@@ -93,7 +93,8 @@ impl Block {
                 }
                 let stats = directory.stats;
                 let range = (stats.first_time, stats.last_time.saturating_add(1));
-                let assumed = Header { owner, id, mint: range.0, maxt: range.1, level: 1 };
+                let (mint, maxt) = range;
+                let assumed = Header { owner, id, mint, maxt, level: 1, is_partial: true, class: None };
                 (header.unwrap_or(assumed), directory)
             }
         };

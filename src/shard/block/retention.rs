@@ -3,15 +3,25 @@
 use std::rc::Rc;
 
 use crate::shard::block::Block;
+use crate::shard::block::class::{ClassMark, Classes};
 use crate::shard::block::layout::BlockId;
 
 /// What one shard may keep.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Blocks whose end lies so far behind the newest one's go. `None` keeps all.
+    /// Blocks of no class whose end lies so far behind the newest one's go. `None` keeps all.
     pub time_ms: Option<i64>,
-    /// Bytes of blocks and log.
+    /// Bytes of blocks of all classes and log.
     pub bytes: Option<u64>,
+    pub classes: Classes,
+}
+
+/// What is looked at of a block.
+struct Figures<'b> {
+    id: BlockId,
+    maxt: i64,
+    bytes: u64,
+    class: Option<&'b ClassMark>,
 }
 
 /// A block that has to go.
@@ -24,22 +34,35 @@ pub struct Due {
 impl Retention {
     /// The blocks that have to go, of all that there are. The head and its log (`log_bytes`) stay.
     pub fn due(&self, blocks: &[Rc<Block>], log_bytes: u64) -> Vec<Due> {
-        let figures = |b: &Rc<Block>| (b.id, b.header.maxt, b.counted_bytes());
-        self.due_of(blocks.iter().map(figures).collect(), log_bytes)
+        let figures = blocks.iter().map(|b| Figures {
+            id: b.id,
+            maxt: b.header.maxt,
+            bytes: b.counted_bytes(),
+            class: b.header.class.as_ref(),
+        });
+        self.due_of(figures.collect(), log_bytes)
     }
 
-    fn due_of(&self, mut blocks: Vec<(BlockId, i64, u64)>, log_bytes: u64) -> Vec<Due> {
-        blocks.sort_by_key(|b| std::cmp::Reverse((b.1, b.0)));
-        let Some(newest) = blocks.first().map(|b| b.1) else { return Vec::new() };
+    /// How long blocks of a class are kept, or those of none.
+    pub fn time_of(&self, class: Option<&ClassMark>) -> Option<i64> {
+        class.map_or(self.time_ms, |mark| Some(self.classes.time_of(mark)))
+    }
+
+    fn due_of(&self, mut blocks: Vec<Figures<'_>>, log_bytes: u64) -> Vec<Due> {
+        blocks.sort_by_key(|b| std::cmp::Reverse((b.maxt, b.id)));
+        let Some(newest) = blocks.first().map(|b| b.maxt) else { return Vec::new() };
         let mut out = Vec::new();
         let mut used = log_bytes;
         let mut is_over = false;
-        for (id, maxt, bytes) in blocks {
+        for Figures { id, maxt, bytes, class } in blocks {
+            if self.time_of(class).is_some_and(|keep| newest.saturating_sub(maxt) >= keep) {
+                out.push(Due { id, by_size: false });
+                continue;
+            }
             used = used.saturating_add(bytes);
             is_over |= self.bytes.is_some_and(|most| used > most);
-            let is_old = self.time_ms.is_some_and(|keep| newest.saturating_sub(maxt) >= keep);
-            if is_old || is_over {
-                out.push(Due { id, by_size: !is_old });
+            if is_over {
+                out.push(Due { id, by_size: true });
             }
         }
         out
@@ -51,8 +74,20 @@ mod tests {
     use super::*;
 
     fn check(retention: Retention, blocks: &[(u64, i64, u64)], expect: &[(u64, bool)]) {
-        let blocks = blocks.iter().map(|b| (BlockId(b.0), b.1, b.2)).collect();
-        let due = retention.due_of(blocks, 5);
+        check_classes(retention, &blocks.iter().map(|b| (b.0, b.1, b.2, "")).collect::<Vec<_>>(), expect);
+    }
+
+    fn check_classes(retention: Retention, blocks: &[(u64, i64, u64, &str)], expect: &[(u64, bool)]) {
+        let mark = |s: &str| ClassMark { selector: s.into(), time_ms: 150 };
+        let marks: Vec<Option<ClassMark>> =
+            blocks.iter().map(|b| (!b.3.is_empty()).then(|| mark(b.3))).collect();
+        let figures = blocks.iter().zip(&marks).map(|((id, maxt, bytes, _), class)| Figures {
+            id: BlockId(*id),
+            maxt: *maxt,
+            bytes: *bytes,
+            class: class.as_ref(),
+        });
+        let due = retention.due_of(figures.collect(), 5);
         let have: Vec<(u64, bool)> = due.iter().map(|d| (d.id.0, d.by_size)).collect();
         assert_eq!(have, expect, "{retention:?}");
     }
@@ -60,7 +95,7 @@ mod tests {
     #[test]
     fn old_blocks_go_and_then_what_is_too_much() {
         let blocks = [(1, 100, 10), (2, 200, 10), (3, 300, 10), (4, 400, 10)];
-        let of = |time_ms, bytes| Retention { time_ms, bytes };
+        let of = |time_ms, bytes| Retention { time_ms, bytes, classes: Classes::default() };
         check(of(None, None), &blocks, &[]);
         check(of(Some(300), None), &blocks, &[(1, false)]);
         check(of(Some(200), None), &blocks, &[(2, false), (1, false)]);
@@ -68,5 +103,24 @@ mod tests {
         check(of(None, Some(1)), &blocks, &[(4, true), (3, true), (2, true), (1, true)]);
         check(of(Some(300), Some(35)), &blocks, &[(1, false)]);
         check(of(Some(1), Some(1)), &[], &[]);
+    }
+    #[test]
+    fn a_class_has_its_own_time_and_its_part_in_what_is_too_much() {
+        let blocks =
+            [(1, 100, 10, ""), (2, 100, 10, "a"), (3, 300, 10, "b"), (4, 300, 10, ""), (5, 400, 10, "")];
+        let class = |selector: &str, time_ms| {
+            let mark = ClassMark { selector: selector.into(), time_ms };
+            crate::shard::block::class::Class { mark, matchers: Vec::new() }
+        };
+        let of = |classes: &[(&str, i64)], bytes| {
+            let classes = Classes::new(classes.iter().map(|c| class(c.0, c.1)).collect());
+            Retention { time_ms: Some(1000), bytes, classes }
+        };
+        check_classes(of(&[("a", 1000), ("b", 100)], None), &blocks, &[(3, false)]);
+        check_classes(of(&[("a", 300), ("b", 1000)], None), &blocks, &[(2, false)]);
+        // A class that is gone from the configuration keeps the time that its blocks have.
+        check_classes(of(&[("b", 1000)], None), &blocks, &[(2, false)]);
+        // What goes by its time makes room.
+        check_classes(of(&[("a", 1000), ("b", 100)], Some(36)), &blocks, &[(3, false), (1, true)]);
     }
 }

@@ -15,6 +15,7 @@ use crate::shard::block::cache::{Cache, Kept, Key};
 use crate::shard::block::layout::{BlockId, DATA, PART, PieceRef};
 use crate::shard::block::part::Part;
 use crate::shard::block::reader::{Block, body_of, id_of_name};
+use crate::shard::block::set::Published;
 use crate::shard::block::tombstones::{BlockTombstones, id_of_tombstones};
 use crate::shard::read_ahead::Damage;
 use crate::shard::wal::pending::Owner;
@@ -117,6 +118,15 @@ impl Store {
         Ok(block?.map(Rc::new))
     }
 
+    /// Opens blocks that were just put in place.
+    pub async fn load_all(&self, published: &[Published]) -> Result<Vec<Rc<Block>>, rt::Error> {
+        let mut out = Vec::with_capacity(published.len());
+        for p in published {
+            out.extend(self.load(&p.path, p.id).await?);
+        }
+        Ok(out)
+    }
+
     async fn load_tombstones(&self, block: &Block) {
         let path = block.tombstones_path();
         let bytes = self.disk.read(&path).await.map_err(|e| e.to_string());
@@ -158,11 +168,9 @@ impl Store {
         Ok(())
     }
 
-    /// Puts a block in the place of those that it was made of, for all who ask from here on; then removes their files.
-    pub async fn replace(&self, old: &[BlockId], new: Option<Rc<Block>>) -> Result<(), rt::Error> {
-        if let Some(new) = new {
-            self.add(new);
-        }
+    /// Puts blocks in the place of those that they were made of, for all who ask from here on; then removes their files.
+    pub async fn replace(&self, old: &[BlockId], new: Vec<Rc<Block>>) -> Result<(), rt::Error> {
+        new.into_iter().for_each(|b| self.add(b));
         self.remove(old).await
     }
 
@@ -171,6 +179,10 @@ impl Store {
         block.tombstones.borrow().is_err()
             || self.aside.borrow().iter().any(|(number, _)| *number == block.number)
             || self.damage.borrow().iter().any(|d| d.path == block.path)
+    }
+
+    pub fn owner(&self) -> Owner {
+        self.owner
     }
 
     pub fn dir(&self) -> &Path {
@@ -190,9 +202,15 @@ impl Store {
         self.blocks.borrow().iter().filter(|b| b.overlaps(mint, maxt)).cloned().collect()
     }
 
-    /// Where the range of the newest block ends that this shard wrote itself: it has all that came before.
+    /// Where the range of the newest block ends that this shard wrote itself, with all that were to come with it: they
+    /// have all that came before.
     pub fn own_end(&self) -> Option<Timestamp> {
-        self.blocks.borrow().iter().filter(|b| b.is_own()).map(|b| b.header.maxt).max()
+        self.blocks
+            .borrow()
+            .iter()
+            .filter(|b| b.is_own() && !b.header.is_partial)
+            .map(|b| b.header.maxt)
+            .max()
     }
 
     pub fn damage(&self) -> Vec<Damage> {

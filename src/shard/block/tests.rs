@@ -13,9 +13,9 @@ use crate::rt::disk::{CrashDisk, Disk};
 use crate::rt::rng::Rng;
 use crate::shard::block::Store;
 use crate::shard::block::chunk::{self, Samples};
-use crate::shard::block::layout::Header;
+use crate::shard::block::class::Classes;
 use crate::shard::block::part::{Chunk, Kind};
-use crate::shard::block::writer::BlockWriter;
+use crate::shard::block::set::{Range, SetWriter};
 use crate::shard::select::HistogramPoint;
 use crate::shard::wal::pending::Owner;
 
@@ -81,13 +81,13 @@ fn written(disk: &CrashDisk, count: u64) -> Vec<(Labels, Samples)> {
     block_on(async {
         disk.create_dir(Path::new(DIR)).await.expect("a directory");
         let store = Store::open(disk.clone(), Path::new(DIR), OWNER, 0).await.expect("no blocks");
-        let header = Header { owner: OWNER, id: store.next_id(), mint: 0, maxt: 100_000, level: 1 };
-        let mut w = BlockWriter::begin(&disk, Path::new(DIR), header).await.expect("a file");
+        let range = Range { mint: 0, maxt: 100_000, level: 1, is_partial: false };
+        let mut w = SetWriter::begin(&disk, &store, range, Classes::default()).await.expect("a file");
         for (labels, samples) in &all {
             w.push(labels.series_hash(), labels.iter().map(|l| (l.name, l.value)), samples);
             w.flush().await.expect("room");
         }
-        w.publish().await.expect("room").expect("series");
+        assert_eq!(w.publish().await.expect("room").len(), 1, "there are series");
         disk.sync_dir(Path::new("/")).await.expect("a directory");
     });
     all

@@ -39,6 +39,8 @@ pub struct BlockWriter {
     disk: Rc<dyn Disk>,
     path: PathBuf,
     header: Header,
+    /// The file's own does not say what `header` does.
+    is_header_old: bool,
     out: PieceWriter,
     encoder: Encoder,
     data: Data,
@@ -104,6 +106,7 @@ impl BlockWriter {
             disk: disk.clone(),
             path,
             header,
+            is_header_old: false,
             data: Data { page: page_of(&out), ..Data::default() },
             out,
             encoder: Encoder::default(),
@@ -190,13 +193,16 @@ impl BlockWriter {
         self.out.flush().await
     }
 
-    /// Ends the file, makes it durable and puts it in place: it is a block from here on. A block without series is
-    /// not put in place.
-    pub async fn publish(mut self) -> Result<Option<PathBuf>, rt::Error> {
-        if self.series_count() == 0 {
-            self.discard().await;
-            return Ok(None);
+    /// Whether the block says that others were to come with it.
+    pub fn set_partial(&mut self, is_partial: bool) {
+        if self.header.is_partial != is_partial {
+            self.header.is_partial = is_partial;
+            self.is_header_old = true;
         }
+    }
+
+    /// Ends the file and makes it durable. Nothing is pushed any more.
+    pub async fn end(&mut self) -> Result<(), rt::Error> {
         self.end_part();
         self.end_data();
         self.directory.label_names = std::mem::take(&mut self.label_names).into_iter().collect();
@@ -205,13 +211,21 @@ impl BlockWriter {
         let page = page_of(&self.out);
         self.out.push(DIRECTORY, &self.body);
         self.out.push_block(&encode_end(page));
+        if std::mem::take(&mut self.is_header_old) {
+            self.out.write_first(&self.header.encode()).await?;
+        }
         self.out.finish().await?;
+        Ok(())
+    }
+
+    /// Puts the file, which was ended, in place: it is a block from here on. For good, where `is_synced`.
+    pub async fn put_in_place(self, is_synced: bool) -> Result<PathBuf, rt::Error> {
         let beside = unpublished(&self.path);
         self.disk.rename(&beside, &self.path).await?;
-        if let Some(dir) = self.path.parent() {
+        if let Some(dir) = self.path.parent().filter(|_| is_synced) {
             self.disk.sync_dir(dir).await?;
         }
-        Ok(Some(self.path))
+        Ok(self.path)
     }
 
     /// Gives the file up.

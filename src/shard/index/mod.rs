@@ -212,7 +212,7 @@ impl Index {
     }
 
     /// Labels of a series as symbols, in order of their names' text.
-    pub fn label_symbols(&self, id: SeriesId) -> impl Iterator<Item = (SymbolId, SymbolId)> + '_ {
+    pub fn label_symbols(&self, id: SeriesId) -> impl Iterator<Item = (SymbolId, SymbolId)> + Clone + '_ {
         let e = self.entries[id.0 as usize];
         let names = &self.shapes[e.shape.0 as usize];
         let values = &self.values[e.start as usize..e.start as usize + names.len()];
