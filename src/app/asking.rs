@@ -13,6 +13,10 @@ use crate::query::account::Account;
 /// Results of the shards up to here are merged, sorted and mapped on the worker: about a millisecond's work.
 const LITTLE_BYTES: u64 = 256 * 1024;
 
+/// How often a worker lets the shards go first before it sleeps until they have answered: a query for a few series is
+/// done by then, and to be woken costs as much again as the query.
+const YIELDS: u32 = 64;
+
 /// Says whether a query has become heavy.
 #[derive(Clone)]
 pub struct Gauge {
@@ -53,13 +57,21 @@ where
 {
     let handle = Handle::current();
     let mut begun = Begun { query: Some(query), handle: handle.clone() };
+    let mut patience = YIELDS;
     let answer = poll_fn(|cx| match &mut begun.query {
         Some(query) if gauge.is_light() => {
-            let answer = query.as_mut().poll(cx).map(Some);
+            let mut answer = query.as_mut().poll(cx);
+            for _ in 0..std::mem::take(&mut patience) {
+                if answer.is_ready() || !gauge.is_light() {
+                    break;
+                }
+                std::thread::yield_now();
+                answer = query.as_mut().poll(cx);
+            }
             if answer.is_ready() {
                 begun.query = None;
             }
-            answer
+            answer.map(Some)
         }
         _ => Poll::Ready(None),
     });
