@@ -313,3 +313,26 @@ fn info_metrics_that_cannot_be_told_apart_are_an_error_even_where_no_series_is_o
     check(r#"info(m @ 1 - 1, {__name__="nothing_info"})"#, None);
     check(r#"info(n, {__name__="build_info"})"#, None);
 }
+
+#[test]
+fn a_changed_sign_unites_no_series_that_take_turns_and_a_function_does() {
+    let mut local = Local::new(2);
+    for (name, time) in [("a", 0), ("b", 600_000)] {
+        let labels = Labels::from_pairs([("__name__", name), ("i", "1")]);
+        local.owner(&labels).append_float(&labels, time, 0, 1.0).unwrap();
+    }
+    let engine = Engine::new(Options::default());
+    let when = When::Range { start: 0, end: 600_000, step: 60_000 };
+    for (text, is_error) in [
+        (r#"-{__name__=~"a|b"}"#, true),
+        (r#"-({__name__=~"a|b"} > 0)"#, true),
+        (r#"-topk(1, {__name__=~"a|b"})"#, true),
+        (r#"abs({__name__=~"a|b"})"#, false),
+        (r#"-abs({__name__=~"a|b"})"#, false),
+        (r#"-topk(1, {__name__="a"})"#, false),
+    ] {
+        let error = ask(&engine, &local, text, when).err().map(|e| e.to_string());
+        let expect = is_error.then(|| "vector cannot contain metrics with the same labelset".to_owned());
+        assert_eq!(error, expect, "{text}");
+    }
+}

@@ -191,8 +191,10 @@ fn error(answer: &Value) -> &str {
 }
 
 /// The arguments of a call of this function.
+/// The call, of which a subquery shows what it came to at several times.
 fn call<'e>(tree: &'e Expr, name: &str) -> Option<&'e [Expr]> {
     match tree.unparen() {
+        Expr::Subquery(s) => call(&s.expr, name),
         Expr::Call(c) if c.function.name() == name => Some(&c.args),
         _ => None,
     }
