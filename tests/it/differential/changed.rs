@@ -71,6 +71,13 @@ pub(crate) const CHANGED: &[Changed] = &[
         },
     },
     Changed {
+        name: "the @ in an aggregation's parameter holds at every step; in the reference it moves along with the steps",
+        applies: |c| {
+            let Expr::Aggregate(a) = c.tree.unparen() else { return false };
+            a.param.as_ref().is_some_and(|p| p.selectors().iter().any(|s| s.at.is_some()))
+        },
+    },
+    Changed {
         name: "info() looks at the time of its argument's @ and offset",
         applies: |c| {
             let Some(args) = call(c.tree, "info") else { return false };
