@@ -112,6 +112,8 @@ pub struct Selection {
     /// Series with a number at each time of their group are wanted as [`Batch::whole`].
     pub wants_whole: bool,
     pub(in crate::shard) placed_read: usize,
+    /// Up to here what is placed was looked at group-wise; what of it is not read is read by batches.
+    pub(in crate::shard) left_to: usize,
     pub(in crate::shard) scattered_read: usize,
     pub(in crate::shard) unwound: Unwound,
 }
@@ -134,7 +136,14 @@ impl Selection {
 
     /// Series of the group at hand that are still to be read.
     pub fn left_count(&self) -> usize {
-        self.placed.len() - self.placed_read
+        self.left_to.saturating_sub(self.placed_read)
+    }
+
+    /// Of a group's `run` of what is placed only those in `left` are still to be read, by batches.
+    pub(in crate::shard) fn leave(&mut self, run: Range<usize>, left: &[(u32, u32, SeriesId)]) {
+        self.placed_read = run.end - left.len();
+        self.left_to = run.end;
+        self.placed[self.placed_read..run.end].copy_from_slice(left);
     }
 
     /// Whether everything was read.

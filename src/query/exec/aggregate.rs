@@ -134,6 +134,21 @@ impl Sums {
         self.count[i] += 1;
     }
 
+    /// Adds many to one.
+    #[inline]
+    fn add_run(&mut self, i: usize, values: &[f64], is_mean: bool) {
+        let mut sum = self.get(i);
+        for v in values.iter().filter(|v| !is_absent(**v)) {
+            if is_mean {
+                sum.add_mean(*v);
+            } else {
+                (sum.sum, sum.comp) = kahan::inc(*v, sum.sum, sum.comp);
+                sum.count += 1;
+            }
+        }
+        self.set(i, sum);
+    }
+
     fn add_row(&mut self, from: usize, row: &[f64], is_mean: bool) {
         let to = from + row.len();
         let is_plain = !is_mean || self.scaled.is_empty() && !overflows(row, &self.sum[from..to]);
@@ -345,7 +360,7 @@ impl Tally {
     pub fn add_float(&mut self, group: u32, v: f64) {
         let at = group as usize * self.step_count;
         match &mut self.cells {
-            Cells::Sums(c) if self.op == Aggregator::Sum && at < c.len() => c.add(at, v),
+            Cells::Sums(c) if self.op == Aggregator::Sum && at < c.len() && !is_absent(v) => c.add(at, v),
             _ => {
                 self.reach(group as usize);
                 self.add_floats(at, &[v]);
@@ -353,17 +368,21 @@ impl Tally {
         }
     }
 
-    /// Adds floats at one step, each to its group.
+    /// Adds the floats there are at one step, each to its group.
     pub fn add_column(&mut self, step: usize, groups: &[u32], values: &[f64]) {
         let Some(most) = groups.iter().max() else { return };
         self.reach(*most as usize);
         let n = self.step_count;
-        if let (Cells::Sums(c), Aggregator::Sum) = (&mut self.cells, self.op) {
-            groups.iter().zip(values).for_each(|(group, v)| c.add(*group as usize * n + step, *v));
-            return;
-        }
-        for (group, v) in groups.iter().zip(values) {
-            self.add_floats(*group as usize * n + step, &[*v]);
+        let is_mean = self.op == Aggregator::Avg;
+        let mut rest = values;
+        for run in groups.chunk_by(|a, b| a == b) {
+            let at = run[0] as usize * n + step;
+            let (mine, behind) = rest.split_at(run.len().min(rest.len()));
+            rest = behind;
+            match &mut self.cells {
+                Cells::Sums(c) => c.add_run(at, mine, is_mean),
+                _ => mine.iter().for_each(|v| self.add_floats(at, &[*v])),
+            }
         }
     }
 

@@ -31,6 +31,30 @@ pub fn apply(map: &Map, row: &mut Row, notes: &mut Annotations) {
     }
 }
 
+/// Whether a map has for a column of floats what it has for their rows.
+pub fn takes_columns(map: &Map) -> bool {
+    match map {
+        Map::Negate => true,
+        Map::Call { function, .. } => histogram_function(*function).is_none(),
+        // Trimming floats leaves notes.
+        Map::Operator { op, .. } => !op.is_trim(),
+    }
+}
+
+/// Applies a map that [`takes_columns`] to elements of many series at one step, in place.
+pub fn apply_at(map: &Map, step: usize, floats: &mut [f64]) {
+    match map {
+        Map::Negate => UnaryFunction::Negate.map(floats),
+        Map::Call { function, params, .. } => {
+            float_call(*function, &|p, _| params.get(p).map(|c| c[step]), floats)
+        }
+        Map::Operator { op, scalar, scalar_is_left, return_bool, .. } => {
+            let scalars = std::iter::repeat(scalar[step]);
+            float_operator(*op, scalars, *scalar_is_left, *return_bool, floats);
+        }
+    }
+}
+
 fn negate(row: &mut Row) {
     UnaryFunction::Negate.map(&mut row.floats);
     for (_, h) in &mut row.histograms {
@@ -55,16 +79,21 @@ fn call(function: Function, params: &[Column], row: &mut Row) {
     if row.floats.is_empty() {
         return;
     }
+    float_call(function, &|p, i| params.get(p).map(|c| c[i]), &mut row.floats);
+}
+
+/// A function of floats; `param(p, i)` is its parameter `p` for the float `i`.
+fn float_call(function: Function, param: &impl Fn(usize, usize) -> Option<f64>, floats: &mut [f64]) {
     match function {
-        Function::Clamp => clamp(&mut row.floats, params),
-        Function::ClampMin => with_param(&mut row.floats, &params[0], max_of),
-        Function::ClampMax => with_param(&mut row.floats, &params[0], min_of),
-        Function::Round => round(&mut row.floats, params.first()),
+        Function::Clamp => clamp(floats, param),
+        Function::ClampMin => with_param(floats, param, max_of),
+        Function::ClampMax => with_param(floats, param, min_of),
+        Function::Round => round(floats, param),
         _ => {
             if let Some(f) = unary_function(function) {
-                f.map(&mut row.floats);
+                f.map(floats);
             } else if let Some(f) = date_function(function) {
-                each(&mut row.floats, |v| f.of_value(v));
+                each(floats, |v| f.of_value(v));
             }
         }
     }
@@ -92,17 +121,17 @@ fn histogram_function(function: Function) -> Option<fn(&FloatHistogram) -> f64> 
     })
 }
 
-fn with_param(floats: &mut [f64], param: &Column, f: fn(f64, f64) -> f64) {
-    for (v, p) in floats.iter_mut().zip(param.iter()) {
-        if !is_absent(*v) {
-            *v = f(*v, *p);
+fn with_param(floats: &mut [f64], param: &impl Fn(usize, usize) -> Option<f64>, f: fn(f64, f64) -> f64) {
+    for (i, v) in floats.iter_mut().enumerate() {
+        if let Some(p) = param(0, i).filter(|_| !is_absent(*v)) {
+            *v = f(*v, p);
         }
     }
 }
 
-fn clamp(floats: &mut [f64], params: &[Column]) {
+fn clamp(floats: &mut [f64], param: &impl Fn(usize, usize) -> Option<f64>) {
     for (i, v) in floats.iter_mut().enumerate() {
-        let (min, max) = (params[0][i], params[1][i]);
+        let (Some(min), Some(max)) = (param(0, i), param(1, i)) else { return };
         if is_absent(*v) {
             continue;
         }
@@ -110,10 +139,10 @@ fn clamp(floats: &mut [f64], params: &[Column]) {
     }
 }
 
-fn round(floats: &mut [f64], to: Option<&Column>) {
+fn round(floats: &mut [f64], param: &impl Fn(usize, usize) -> Option<f64>) {
     for (i, v) in floats.iter_mut().enumerate() {
         if !is_absent(*v) {
-            *v = UnaryFunction::Round(to.map_or(1.0, |c| c[i])).apply(*v);
+            *v = UnaryFunction::Round(param(0, i).unwrap_or(1.0)).apply(*v);
         }
     }
 }
@@ -174,7 +203,8 @@ struct ScalarOperator<'a> {
 impl ScalarOperator<'_> {
     fn apply(&self, row: &mut Row, notes: &mut Annotations) {
         if row.histograms.is_empty() && !self.op.is_trim() {
-            return self.floats(&mut row.floats);
+            let scalars = self.scalar.iter().copied();
+            return float_operator(self.op, scalars, self.scalar_is_left, self.return_bool, &mut row.floats);
         }
         let step_count = self.scalar.len();
         let mut out = row.emptied();
@@ -192,18 +222,104 @@ impl ScalarOperator<'_> {
         }
         *row = out;
     }
+}
 
-    fn floats(&self, floats: &mut [f64]) {
-        let is_filter = self.op.is_comparison() && !self.return_bool;
-        for (v, s) in floats.iter_mut().zip(self.scalar) {
-            if is_absent(*v) {
-                continue;
+/// An operator between every float and a scalar of its own.
+fn float_operator(
+    op: BinaryOp,
+    scalars: impl Iterator<Item = f64>,
+    scalar_is_left: bool,
+    return_bool: bool,
+    floats: &mut [f64],
+) {
+    use BinaryOp::{Add, Div, Mul, Sub};
+    let is_left = scalar_is_left;
+    // Chosen once for all elements: these take a cycle each.
+    match op {
+        Add => each_pair(floats, scalars, is_left, |l, r| operator::float(Add, l, r)),
+        Sub => each_pair(floats, scalars, is_left, |l, r| operator::float(Sub, l, r)),
+        Mul => each_pair(floats, scalars, is_left, |l, r| operator::float(Mul, l, r)),
+        Div => each_pair(floats, scalars, is_left, |l, r| operator::float(Div, l, r)),
+        op if op.is_comparison() && !return_bool => {
+            for (v, s) in floats.iter_mut().zip(scalars).filter(|(v, _)| !is_absent(**v)) {
+                let (l, r) = if is_left { (s, *v) } else { (*v, s) };
+                if !operator::holds(op, l, r) {
+                    *v = ABSENT;
+                }
             }
-            let (l, r) = if self.scalar_is_left { (*s, *v) } else { (*v, *s) };
-            if !is_filter {
-                *v = operator::float(self.op, l, r);
-            } else if !operator::holds(self.op, l, r) {
-                *v = ABSENT;
+        }
+        op => each_pair(floats, scalars, is_left, |l, r| operator::float(op, l, r)),
+    }
+}
+
+#[inline]
+fn each_pair(
+    floats: &mut [f64],
+    scalars: impl Iterator<Item = f64>,
+    scalar_is_left: bool,
+    f: impl Fn(f64, f64) -> f64,
+) {
+    for (v, s) in floats.iter_mut().zip(scalars) {
+        if !is_absent(*v) {
+            *v = if scalar_is_left { f(s, *v) } else { f(*v, s) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Labels;
+
+    use super::*;
+
+    fn operator(op: BinaryOp, scalar: &Column, scalar_is_left: bool, return_bool: bool) -> Map {
+        Map::Operator { op, scalar: scalar.clone(), scalar_is_left, return_bool, span: Span::default() }
+    }
+
+    #[test]
+    fn a_column_is_mapped_as_its_rows_are() {
+        const STEPS: usize = 5;
+        let values = [0.0, -0.0, 1.5, -2.25, 1e300, f64::INFINITY, f64::NAN, ABSENT, 7.0, 0.5];
+        let scalar: Column = [2.0, 0.0, -1.0, f64::NAN, 1e9].into();
+        let low: Column = [-1.0, 0.0, 3.0, 0.0, f64::NAN].into();
+        let call = |function, params: &[&Column]| Map::Call {
+            function,
+            params: params.iter().map(|p| (*p).clone()).collect(),
+        };
+        let mut maps = vec![
+            Map::Negate,
+            call(Function::Abs, &[]),
+            call(Function::Sqrt, &[]),
+            call(Function::Hour, &[]),
+            call(Function::Round, &[]),
+            call(Function::Round, &[&scalar]),
+            call(Function::Clamp, &[&low, &scalar]),
+            call(Function::ClampMin, &[&low]),
+            call(Function::ClampMax, &[&low]),
+        ];
+        for op in
+            [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Div, BinaryOp::Pow, BinaryOp::Greater, BinaryOp::Eq]
+        {
+            for (is_left, is_bool) in [(false, false), (true, false), (false, true)] {
+                maps.push(operator(op, &scalar, is_left, is_bool && op.is_comparison()));
+            }
+        }
+        for map in &maps {
+            assert!(takes_columns(map), "{map:?}");
+            let rows: Vec<Row> = (0..values.len())
+                .map(|i| (0..STEPS).map(|step| values[(i + 3 * step) % values.len()]).collect())
+                .map(|floats| Row::of_floats(Labels::empty(), floats))
+                .collect();
+            for step in 0..STEPS {
+                let mut column: Vec<f64> = rows.iter().map(|r| r.floats[step]).collect();
+                apply_at(map, step, &mut column);
+                for (row, have) in rows.iter().zip(column) {
+                    let mut want = row.clone();
+                    apply(map, &mut want, &mut Annotations::default());
+                    let want = want.floats[step];
+                    assert_eq!(is_absent(have), is_absent(want), "{map:?} at {step}");
+                    assert!(is_absent(have) || have.to_bits() == want.to_bits(), "{map:?} at {step}");
+                }
             }
         }
     }

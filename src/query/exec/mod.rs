@@ -9,6 +9,7 @@ pub mod access;
 pub mod aggregate;
 pub mod elementwise;
 pub mod fold;
+pub mod grouping;
 pub mod operator;
 pub mod scan;
 pub mod window;

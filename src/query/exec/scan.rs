@@ -15,18 +15,19 @@ use crate::query::annotations::Annotations;
 use crate::query::exec::access::Access;
 use crate::query::exec::aggregate::Tally;
 use crate::query::exec::elementwise;
-use crate::query::exec::fold::{Groups, group_labels};
+use crate::query::exec::fold::Groups;
+use crate::query::exec::grouping::Folding;
 use crate::query::exec::window::{
     Ranger, Samples, Scratch, SingleRate, Smoothing, latest, latest_time, smoothed, time_span,
     without_buckets,
 };
 use crate::query::frame::{Cell, Row, TYPE_LABEL, histogram_sample_count, is_absent, without_reserved};
-use crate::query::plan::physical::{Chain, Fold, Fragment, Read};
+use crate::query::plan::physical::{Chain, Fragment, Read};
 use crate::query::value::Series;
 use crate::shard::Shard;
 use crate::shard::deep::Deep;
 use crate::shard::head::edges::{EdgeColumns, RowColumns};
-use crate::shard::index::{LabelColumn, SymbolId};
+use crate::shard::index::SymbolId;
 use crate::shard::select::{Batch, BatchSeries};
 
 /// What a shard answers.
@@ -208,10 +209,12 @@ fn ranger_of(fragment: &Fragment) -> Option<Ranger<'_>> {
     })
 }
 
-/// Which rate of whole groups the fragment aggregates, if it does nothing else.
+/// Which rate of whole groups the fragment aggregates, as it is or mapped float by float.
 fn rate_of_groups(fragment: &Fragment) -> Option<RateKind> {
     let chain = &fragment.chain;
-    let is_plain = !chain.selector.anchored && !chain.selector.smoothed && chain.maps.is_empty();
+    let is_plain = !chain.selector.anchored
+        && !chain.selector.smoothed
+        && chain.maps.iter().all(elementwise::takes_columns);
     let is_fit = is_plain && Tally::takes(fragment.fold.as_ref()?.op);
     match &chain.read {
         Read::Window { function: Function::Rate, .. } if is_fit => Some(RateKind::Rate),
@@ -413,12 +416,15 @@ impl<'f> Work<'f> {
         let drop_now = self.drops_name && !self.fragment.settings.delayed_name_removal;
         let drop_later = self.drops_name && self.fragment.settings.delayed_name_removal;
         for i in some {
-            let v = rate.of_edges(edges.first[i], edges.last[i], edges.lost[i]);
+            let mut v = rate.of_edges(edges.first[i], edges.last[i], edges.lost[i]);
             if is_absent(v) {
                 continue;
             }
             let id = edges.ids[i];
             self.judge_rate(shard, id);
+            for map in &self.fragment.chain.maps {
+                elementwise::apply_at(map, 0, std::slice::from_mut(&mut v));
+            }
             let group = folding.group_of(shard, id, row_labels(shard, id, drop_now));
             folding.groups.add_float(group, v, drop_later);
         }
@@ -449,17 +455,17 @@ impl<'f> Work<'f> {
         if let Some(rates) = rates {
             let drop_now = self.drops_name && !self.fragment.settings.delayed_name_removal;
             let drop_later = self.drops_name && self.fragment.settings.delayed_name_removal;
-            members.clear();
-            for id in &rows.ids[some.clone()] {
-                self.judge_rate(shard, *id);
-                let group = folding.group_of(shard, *id, row_labels(shard, *id, drop_now));
-                folding.groups.note_name(group, drop_later);
-                members.push(group);
-            }
+            let ids = &rows.ids[some.clone()];
+            ids.iter().for_each(|id| self.judge_rate(shard, *id));
+            folding.groups_of(shard, ids, |id| row_labels(shard, id, drop_now)(), &mut members);
+            members.iter().for_each(|group| folding.groups.note_name(*group, drop_later));
             for step in 0..self.fragment.steps.count {
                 let Some((first, last)) = rates.ends(step) else { continue };
                 let (first, last) = (&rows.row(first)[some.clone()], &rows.row(last)[some.clone()]);
                 rates.column(step, first, last, &mut self.column);
+                for map in &self.fragment.chain.maps {
+                    elementwise::apply_at(map, step, &mut self.column);
+                }
                 folding.groups.add_column(step, &members, &self.column);
             }
         }
@@ -790,109 +796,4 @@ fn drops_name(chain: &Chain) -> bool {
         }
     };
     read || chain.maps.iter().any(|m| m.drops_name())
-}
-
-/// Grouping by symbols.
-struct Folding<'f> {
-    fold: &'f Fold,
-    groups: Groups,
-    keys: Keys,
-}
-
-/// Values of a label that were met last, each at the place that its symbol gives: most labels by which people group
-/// have a few values, and this is four times as fast as the table.
-const MEMO_LEN: usize = 64;
-
-/// How a series finds its group.
-enum Keys {
-    /// All series are one group.
-    One(Option<u32>),
-    /// `by` one label: its symbol says it all.
-    Label(LabelColumn, HashMap<SymbolId, u32>, Box<[Option<(SymbolId, u32)>; MEMO_LEN]>),
-    /// `by` several labels.
-    Labels(Vec<SymbolId>, HashMap<Box<[SymbolId]>, u32>, Vec<SymbolId>),
-    /// `without`: every label but those.
-    Others(Vec<SymbolId>, HashMap<Box<[SymbolId]>, u32>, Vec<SymbolId>),
-}
-
-impl<'f> Folding<'f> {
-    fn new(shard: &Shard, fold: &'f Fold, step_count: usize) -> Folding<'f> {
-        // A label that no series of this shard has cannot tell them apart.
-        let symbols = |names: &mut dyn Iterator<Item = &String>| -> Vec<SymbolId> {
-            names.filter_map(|n| shard.symbol(n)).collect()
-        };
-        let is_value = |n: &&String| fold.op == Aggregator::CountValues && ***n == *fold.label;
-        let keys = if fold.without {
-            let mut left_out = symbols(&mut fold.grouping.iter());
-            left_out.extend(shard.symbol(METRIC_NAME));
-            if fold.op == Aggregator::CountValues {
-                left_out.extend(shard.symbol(&fold.label));
-            }
-            Keys::Others(left_out, HashMap::new(), Vec::new())
-        } else {
-            let kept = symbols(&mut fold.grouping.iter().filter(|n| !is_value(n)));
-            match kept.as_slice() {
-                [] => Keys::One(None),
-                [one] => Keys::Label(LabelColumn::new(*one), HashMap::new(), Box::new([None; MEMO_LEN])),
-                _ => Keys::Labels(kept, HashMap::new(), Vec::new()),
-            }
-        };
-        Folding { fold, groups: Groups::new(fold, step_count), keys }
-    }
-
-    /// Counts series into the one group there is.
-    fn count(&mut self, shard: &Shard, id: SeriesId, count: u64) {
-        let (fold, groups) = (self.fold, &mut self.groups);
-        if let Keys::One(known) = &mut self.keys {
-            let group = *known.get_or_insert_with(|| groups.open(group_labels(fold, &shard.labels(id))));
-            groups.count(group, count);
-        }
-    }
-
-    fn take(&mut self, shard: &Shard, id: SeriesId, row: &Row, labels: impl Fn() -> Labels) {
-        let group = self.group_of(shard, id, &labels);
-        self.groups.add(group, row, labels);
-    }
-
-    /// The group of a series.
-    #[inline]
-    fn group_of(&mut self, shard: &Shard, id: SeriesId, labels: impl Fn() -> Labels) -> u32 {
-        let (fold, groups) = (self.fold, &mut self.groups);
-        let open = || groups.open(group_labels(fold, &labels()));
-        match &mut self.keys {
-            Keys::One(known) => *known.get_or_insert_with(open),
-            Keys::Label(column, known, memo) => {
-                let value = shard.column_value(id, column);
-                let last = &mut memo[value.0 as usize % MEMO_LEN];
-                match last {
-                    Some((symbol, group)) if *symbol == value => *group,
-                    _ => {
-                        let group = *known.entry(value).or_insert_with(open);
-                        *last = Some((value, group));
-                        group
-                    }
-                }
-            }
-            Keys::Labels(names, known, key) => {
-                key.clear();
-                key.extend(names.iter().map(|n| shard.label_value(id, *n)));
-                find(known, key, open)
-            }
-            Keys::Others(names, known, key) => {
-                key.clear();
-                let kept = shard.index().label_symbols(id).filter(|(n, _)| !names.contains(n));
-                key.extend(kept.flat_map(|(n, v)| [n, v]));
-                find(known, key, open)
-            }
-        }
-    }
-}
-
-fn find(known: &mut HashMap<Box<[SymbolId]>, u32>, key: &[SymbolId], open: impl FnOnce() -> u32) -> u32 {
-    if let Some(g) = known.get(key) {
-        return *g;
-    }
-    let g = open();
-    known.insert(key.into(), g);
-    g
 }

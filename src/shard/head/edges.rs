@@ -2,13 +2,18 @@
 //! and what was lost between; where windows are many, their values at each row. Rows are walked once for all series,
 //! and no series has samples of its own.
 
+use std::ops::Range;
+
 use model::{SeriesId, Timestamp, is_stale};
 
 use crate::shard::head::Head;
 use crate::shard::head::group::Group;
-use crate::shard::head::newest::Unwound;
+use crate::shard::head::newest::{Unwound, copy_wanted};
 use crate::shard::head::row::{Row, is_absent, repeats};
 use crate::shard::select::Selection;
+
+/// A group of which fewer than one slot in so many is asked for is not walked: looking each up costs less.
+const FEW: usize = 32;
 
 /// Series that have a sample in each row of a window.
 #[derive(Debug, Default)]
@@ -83,8 +88,7 @@ impl Walk {
         }
         run.iter().for_each(|(_, slot, _)| self.wanted[*slot as usize / 64] |= 1 << (slot % 64));
         if from == 0 {
-            self.current.clear();
-            self.current.extend_from_slice(&group.base);
+            copy_wanted(&mut self.current, &group.base, Some(&self.wanted));
         } else {
             // Rows before the window may be many: what lies in it is taken back from the newest values.
             self.unwound.unwind(group, &rows[..from], &rows[from..], Some(&self.wanted));
@@ -96,58 +100,55 @@ impl Walk {
         self.odd[slot / 64] >> (slot % 64) & 1 == 1
     }
 
-    /// Takes the values that a row names.
+    /// Takes the wanted values that a row names.
     fn advance(&mut self, row: &Row<'_>) {
-        let mut at = 0;
-        for (w, (word, wanted)) in row.mask.iter().zip(&self.wanted).enumerate() {
-            if *wanted == 0 {
-                at += word.count_ones() as usize;
-                continue;
-            }
-            let mut word = *word;
-            while word != 0 {
-                self.current[w * 64 + word.trailing_zeros() as usize] = f64::from_bits(row.values[at]);
-                at += 1;
-                word &= word - 1;
-            }
-        }
+        let Walk { current, wanted, .. } = self;
+        each_wanted(row, wanted, |slot, v| current[slot] = v);
     }
 
     /// The same within the window: notes slots that have not a sample in each row, and those whose value falls where
     /// `falls(slot, old)` says that this is odd.
     #[inline]
     fn advance_inside(&mut self, row: &Row<'_>, mut falls: impl FnMut(usize, f64) -> bool) {
-        let mut at = 0;
-        for (w, (word, wanted)) in row.mask.iter().zip(&self.wanted).enumerate() {
-            if *wanted == 0 {
-                at += word.count_ones() as usize;
-                continue;
+        let Walk { current, wanted, odd, .. } = self;
+        each_wanted(row, wanted, |slot, new| {
+            let old = std::mem::replace(&mut current[slot], new);
+            let mut is_odd = is_stale(new) || !repeats(old);
+            if new < old {
+                is_odd |= falls(slot, old);
             }
-            let (mut word, mut odd) = (*word, 0u64);
-            while word != 0 {
-                let bit = word.trailing_zeros();
-                let slot = w * 64 + bit as usize;
-                let (old, new) = (self.current[slot], f64::from_bits(row.values[at]));
+            odd[slot / 64] |= u64::from(is_odd) << (slot % 64);
+        });
+    }
+}
+
+/// Calls `f(slot, value)` for each slot of `wanted` that a row names.
+#[inline]
+fn each_wanted(row: &Row<'_>, wanted: &[u64], mut f: impl FnMut(usize, f64)) {
+    let mut rank = 0;
+    for (w, (named, wanted)) in row.mask.iter().zip(wanted).enumerate() {
+        let (mut left, mut at) = (named & wanted, rank);
+        rank += named.count_ones() as usize;
+        if left == *named {
+            while left != 0 {
+                f(w * 64 + left.trailing_zeros() as usize, f64::from_bits(row.values[at]));
                 at += 1;
-                word &= word - 1;
-                if new < old {
-                    odd |= u64::from(falls(slot, old)) << bit;
-                }
-                odd |= u64::from(is_stale(new) || !repeats(old)) << bit;
-                self.current[slot] = new;
+                left &= left - 1;
             }
-            self.odd[w] |= odd;
+            continue;
+        }
+        while left != 0 {
+            let bit = left.trailing_zeros();
+            let before = named & ((1 << bit) - 1);
+            f(w * 64 + bit as usize, f64::from_bits(row.values[at + before.count_ones() as usize]));
+            left &= left - 1;
         }
     }
 }
 
 /// The open rows, and which of them lie between two times (inclusive); `None` where they do not tell all that does,
 /// because some rows of that time are sealed or name only what they have.
-fn rows_between(
-    group: &Group,
-    mint: Timestamp,
-    maxt: Timestamp,
-) -> Option<(Vec<Row<'_>>, std::ops::Range<usize>)> {
+fn rows_between(group: &Group, mint: Timestamp, maxt: Timestamp) -> Option<(Vec<Row<'_>>, Range<usize>)> {
     if group.sealed.last().is_some_and(|w| w.last_time >= mint) {
         return None;
     }
@@ -172,8 +173,7 @@ impl Group {
         out.walk.begin(self, run, &rows, inside.start);
         // What ended before has no sample here, and says so by a value that does not repeat.
         out.walk.advance(first);
-        out.begin.clear();
-        out.begin.extend_from_slice(&out.walk.current);
+        copy_wanted(&mut out.begin, &out.walk.current, Some(&out.walk.wanted));
         out.drop.clear();
         out.drop.resize(self.slot_count(), 0.0);
         for row in behind {
@@ -215,24 +215,30 @@ impl Group {
 }
 
 impl Head {
+    /// Where the series of the next group lie among what is placed; nowhere where none is. `None` where what comes next
+    /// is to be read by batches: it was looked at already.
+    fn next_run(&self, s: &mut Selection) -> Option<Range<usize>> {
+        if s.placed_read == s.placed.len() && !self.place_next(s) || s.placed_read < s.left_to {
+            return None;
+        }
+        let rest = &s.placed[s.placed_read..];
+        let count = rest.iter().take_while(|p| p.0 == rest[0].0).count();
+        Some(s.placed_read..s.placed_read + count)
+    }
+
     /// Fills `out` with the next group of a selection, as far as rows tell; what they do not tell is left to be read.
     /// False where the next batch has to be read instead.
     pub fn next_edges(&self, s: &mut Selection, out: &mut EdgeColumns) -> bool {
         out.row_count = 0;
         out.ids.clear();
-        // What is placed already was left over by an earlier look.
-        if !self.place_next(s) {
-            return false;
-        }
-        let Some(group_id) = s.placed.first().map(|p| p.0) else { return true };
-        let group = &self.groups[group_id as usize];
-        // With few slots of a group, looking each up costs less than walking its rows.
-        if s.placed.len() * 4 < group.slot_count() || !group.read_edges(&s.placed, s.mint, s.maxt, out) {
+        let Some(run) = self.next_run(s) else { return false };
+        let Some(group) = self.walked(s, &run) else { return run.is_empty() };
+        if !group.read_edges(&s.placed[run.clone()], s.mint, s.maxt, out) {
             out.row_count = 0;
             return false;
         }
         let mut left = Vec::new();
-        for place in &s.placed {
+        for place in &s.placed[run.clone()] {
             let slot = place.1 as usize;
             if out.row_count > 0 && out.walk.is_odd(slot) {
                 left.push(*place);
@@ -244,8 +250,16 @@ impl Head {
                 out.lost.push(out.drop[slot]);
             }
         }
-        s.placed = left;
+        s.leave(run, &left);
         true
+    }
+
+    /// The group of a run, where walking its rows costs less than looking up what is asked for; in any case what is
+    /// not taken of the run is read by batches.
+    fn walked(&self, s: &mut Selection, run: &Range<usize>) -> Option<&Group> {
+        s.left_to = run.end;
+        let group = &self.groups[s.placed.get(run.start)?.0 as usize];
+        (run.len() * FEW >= group.slot_count()).then_some(group)
     }
 
     /// Fills `out` with the next group of a selection row by row, as far as rows tell; what they do not tell is left to
@@ -253,22 +267,17 @@ impl Head {
     /// to be read instead.
     pub fn next_rows(&self, s: &mut Selection, drops_are_odd: bool, out: &mut RowColumns) -> bool {
         out.clear();
-        if !self.place_next(s) {
-            return false;
-        }
-        let Some(group_id) = s.placed.first().map(|p| p.0) else { return true };
-        let group = &self.groups[group_id as usize];
-        if s.placed.len() * 4 < group.slot_count()
-            || !group.read_rows(&s.placed, s.mint, s.maxt, drops_are_odd, out)
-        {
+        let Some(run) = self.next_run(s) else { return false };
+        let Some(group) = self.walked(s, &run) else { return run.is_empty() };
+        if !group.read_rows(&s.placed[run.clone()], s.mint, s.maxt, drops_are_odd, out) {
             return false;
         }
         if out.times.is_empty() {
-            s.placed.clear();
+            s.leave(run, &[]);
             return true;
         }
-        let (mut left, mut kept) = (Vec::new(), Vec::with_capacity(s.placed.len()));
-        for (column, place) in s.placed.iter().enumerate() {
+        let (mut left, mut kept) = (Vec::new(), Vec::with_capacity(run.len()));
+        for (column, place) in s.placed[run.clone()].iter().enumerate() {
             if out.walk.is_odd(place.1 as usize) {
                 left.push(*place);
             } else if repeats(out.values[column]) {
@@ -276,10 +285,10 @@ impl Head {
                 kept.push(column as u32);
             }
         }
-        if kept.len() < s.placed.len() {
+        if kept.len() < run.len() {
             out.keep(&kept);
         }
-        s.placed = left;
+        s.leave(run, &left);
         true
     }
 }
@@ -339,14 +348,19 @@ mod tests {
         pairs.filter(|(_, v)| !is_absent(*v)).collect()
     }
 
+    /// All series of a group, or one in so many, at no even distance.
+    fn some_of(group: &Group, one_in: u32) -> impl Iterator<Item = SeriesId> {
+        (0..group.slot_count() as u32).filter(move |s| s * s % 41 % one_in == 0).map(SeriesId)
+    }
+
     #[test]
     fn columns_hold_what_reading_series_by_series_finds() {
         let mut chance = chances(77);
         let (mut taken, mut left, mut refused) = (0, 0, 0);
-        for _ in 0..300 {
-            let rows = 1 + chance(60) as i64;
+        for _ in 0..700 {
+            let (rows, one_in) = (1 + chance(60) as i64, 1 + chance(6) as u32);
             let head = head_of(grown(&mut chance, rows));
-            let ids = || (0..head.groups[0].slot_count() as u32).map(SeriesId);
+            let ids = || some_of(&head.groups[0], one_in);
             let maxt = chance(rows as u64 * 10 + 20) as i64;
             let mint = maxt - chance(200) as i64;
             let drops_are_odd = chance(2) == 0;
@@ -382,10 +396,10 @@ mod tests {
     fn edges_are_those_of_reading_series_by_series() {
         let mut chance = chances(78);
         let (mut taken, mut left) = (0, 0);
-        for _ in 0..300 {
-            let rows = 1 + chance(60) as i64;
+        for _ in 0..700 {
+            let (rows, one_in) = (1 + chance(60) as i64, 1 + chance(6) as u32);
             let head = head_of(grown(&mut chance, rows));
-            let ids = || (0..head.groups[0].slot_count() as u32).map(SeriesId);
+            let ids = || some_of(&head.groups[0], one_in);
             let maxt = chance(rows as u64 * 10 + 20) as i64;
             let mint = maxt - chance(200) as i64;
             let (mut out, s) = (EdgeColumns::default(), head.selection(ids(), mint, maxt));

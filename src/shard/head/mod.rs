@@ -457,6 +457,7 @@ impl Head {
             presence_only: false,
             wants_whole: false,
             placed_read: 0,
+            left_to: 0,
             scattered_read: 0,
             unwound: Unwound::default(),
         };

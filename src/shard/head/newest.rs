@@ -26,8 +26,7 @@ impl Unwound {
         later: &[Row<'_>],
         wanted: Option<&[u64]>,
     ) {
-        self.values.clear();
-        self.values.extend_from_slice(group.last_values());
+        copy_wanted(&mut self.values, group.last_values(), wanted);
         self.missing.clear();
         self.missing.resize(group.slot_count().div_ceil(64), 0);
         for row in later {
@@ -63,6 +62,21 @@ impl Unwound {
             left |= *missing;
         }
         left | self.missing.iter().skip(row.mask.len()).fold(0, |all, m| all | m) != 0
+    }
+}
+
+/// Copies values of slots, of those that are wanted at least.
+pub(in crate::shard) fn copy_wanted(to: &mut Vec<f64>, from: &[f64], wanted: Option<&[u64]>) {
+    let Some(wanted) = wanted else {
+        to.clear();
+        to.extend_from_slice(from);
+        return;
+    };
+    to.resize(from.len(), 0.0);
+    for (word, (to, from)) in wanted.iter().zip(to.chunks_mut(64).zip(from.chunks(64))) {
+        if *word != 0 {
+            to.copy_from_slice(from);
+        }
     }
 }
 

@@ -110,7 +110,9 @@ impl Head {
 
     /// Goes on to the next groups of a wide selection, when what was placed is read; false where there is none left.
     pub(in crate::shard) fn place_next(&self, s: &mut Selection) -> bool {
-        let Selection { wide: Some(wide), placed, placed_read, mint, maxt, .. } = s else { return false };
+        let Selection { wide: Some(wide), placed, placed_read, left_to, mint, maxt, .. } = s else {
+            return false;
+        };
         if *placed_read < placed.len() {
             return false;
         }
@@ -119,7 +121,7 @@ impl Head {
             return false;
         }
         placed.clear();
-        *placed_read = 0;
+        (*placed_read, *left_to) = (0, 0);
         let mut looked_at = 0;
         while wide.next_group < self.groups.len() && looked_at < SLOTS_MAX && placed.is_empty() {
             let g = wide.next_group;

@@ -46,6 +46,9 @@ impl LabelColumn {
     }
 }
 
+/// A label that a series does not have: no value lies there, since places are counted by 32 bits.
+const NO_PLACE: u32 = u32::MAX;
+
 /// Labels of a series that has many; fleets have 8 to 12.
 const LABELS_MANY: usize = 16;
 
@@ -222,13 +225,29 @@ impl Index {
     /// The same as [`Index::label_value`], series after series: most have the labels of the one before.
     #[inline]
     pub fn column_value(&self, id: SeriesId, column: &mut LabelColumn) -> SymbolId {
+        self.column_place(id, column).map_or(SymbolId::EMPTY, |i| self.values[i])
+    }
+
+    /// The same of many series.
+    pub fn column_values(&self, ids: &[SeriesId], column: &mut LabelColumn, out: &mut Vec<SymbolId>) {
+        // Places first: each value is far from the others in memory, and so they are waited for together.
+        let place = |id| self.column_place(id, column).map_or(NO_PLACE, |i| i as u32);
+        out.clear();
+        out.extend(ids.iter().copied().map(place).map(SymbolId));
+        for v in out {
+            *v = self.values.get(v.0 as usize).copied().unwrap_or(SymbolId::EMPTY);
+        }
+    }
+
+    #[inline]
+    fn column_place(&self, id: SeriesId, column: &mut LabelColumn) -> Option<usize> {
         let e = self.entries[id.0 as usize];
         if column.shape != Some(e.shape) {
             column.shape = Some(e.shape);
             let names = &self.shapes[e.shape.0 as usize];
             column.at = names.iter().position(|n| *n == column.name);
         }
-        column.at.map_or(SymbolId::EMPTY, |i| self.values[e.start as usize + i])
+        column.at.map(|i| e.start as usize + i)
     }
 
     /// The value of one label, `SymbolId::EMPTY` where the series does not have it.
