@@ -4,7 +4,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::Handle;
 
@@ -60,12 +60,17 @@ where
     let mut patience = YIELDS;
     let answer = poll_fn(|cx| match &mut begun.query {
         Some(query) if gauge.is_light() => {
-            let mut answer = query.as_mut().poll(cx);
+            let mut answer = Poll::Pending;
+            // While it looks by itself nobody is to wake it: that would wake a second worker.
+            let mut unwoken = Context::from_waker(Waker::noop());
             for _ in 0..std::mem::take(&mut patience) {
+                answer = query.as_mut().poll(&mut unwoken);
                 if answer.is_ready() || !gauge.is_light() {
                     break;
                 }
                 std::thread::yield_now();
+            }
+            if answer.is_pending() {
                 answer = query.as_mut().poll(cx);
             }
             if answer.is_ready() {
