@@ -84,6 +84,8 @@ const PREEMPT_TIMER: Duration = Duration::from_millis(1);
 /// Each idle socket holds an armed poll, and the kernel's cancel table has a sixteenth as many buckets: with
 /// 1 000 sockets and the default of 128, walking that table was 18 % of all CPU.
 const RING_DEPTH: usize = 4096;
+/// How long an executor may be parked by mistake: longer than from making a timer to polling it.
+const PARKED_MAX: Duration = Duration::from_micros(20);
 /// How long a stopping shard waits for those inside its gate.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// Expressions nest and futures are moved on the stack; only what is touched is ever real memory.
@@ -535,11 +537,26 @@ pub fn spawn<R: 'static>(class: TaskClass, future: impl Future<Output = R> + 'st
 /// Lets others run if this task has had its turn; call it every 10-50 us of work. Outside a shard it does nothing.
 pub async fn yield_if_needed() {
     if local::current().is_some() && glommio::executor().need_preempt() {
-        // By a timer that is due at once, not by the queue of its class: where the executor is taken off its CPU for
-        // longer than a turn just before it would run its queues, it takes them for empty and parks until it is
-        // kicked. A timer that is due is an event, and with an event it does not park.
-        glommio::timer::sleep(Duration::ZERO).await;
+        give_way().await;
     }
+}
+
+/// Behind whoever else is runnable, with a timer beside: where the executor is taken off its CPU for longer than a turn
+/// just before it would run its queues, it takes them for empty and parks until it is kicked, but not for longer than
+/// to the next timer.
+async fn give_way() {
+    let mut timer = glommio::timer::Timer::new(PARKED_MAX);
+    let mut has_given_way = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_given_way, true) {
+            return Poll::Ready(());
+        }
+        // Polled so that the executor knows of it. Were it due already, it would not be waited for.
+        let _ = Pin::new(&mut timer).poll(cx);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Sleeps by a timer of its own, exactly; for the few who cannot wait for the pulse. On a shard only.

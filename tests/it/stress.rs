@@ -58,6 +58,35 @@ fn no_message_between_shards_is_lost_without_latency_queues() {
 }
 
 #[test]
+fn a_task_that_never_ends_lets_others_run_where_it_yields() {
+    let machine = match start(Settings::new(1)) {
+        Ok(machine) => machine,
+        Err(error) => {
+            println!("skipped: {error}");
+            return;
+        }
+    };
+    let mesh = machine.mesh();
+    let endless = mesh.submit_to(0, TaskClass::Query, |counter: Rc<Counter>| async move {
+        let (until, mut sum) = (SystemClock.now() + LOST, 0u64);
+        while counter.told.get() < 3 && SystemClock.now() < until {
+            for n in 0..3_000u64 {
+                sum = std::hint::black_box(sum.wrapping_add(n * n));
+            }
+            systole::rt::yield_if_needed().await;
+        }
+        counter.told.get()
+    });
+    for class in [TaskClass::Rpc, TaskClass::Ingest, TaskClass::Query] {
+        let told =
+            mesh.submit_to(0, class, |counter| async move { counter.told.set(counter.told.get() + 1) });
+        assert!(matches!(wait(told, LOST * 2), Some(Ok(()))), "{class:?}");
+    }
+    assert!(matches!(wait(endless, LOST * 2), Some(Ok(3))), "the others ran behind it, not beside it");
+    machine.stop(Duration::from_secs(10)).expect("the shards stop");
+}
+
+#[test]
 #[ignore = "40 minutes"]
 fn nothing_is_lost_in_ten_minutes_each() {
     for way in [Way::ThreadToShard, Way::ShardToShard] {

@@ -172,12 +172,13 @@ fn measure(plan: &Plan, system: &mut System, shared: &Shared) -> Result<Value, E
     let samples = (shared.acked.load(Ordering::Relaxed) - first_samples) as f64;
     let sender = (shared.sender_cpu_ns.load(Ordering::Relaxed) - sender_before) as f64 / 1e9;
     let cpu = (usage.cpu - first_cpu).as_secs_f64();
-    let asked = asker.transpose()?.map(Asker::finish);
+    let (asked, unanswered) = asker.transpose()?.map(Asker::finish).unzip();
     let timeline = sampler.points.iter().map(|(t, u)| json!([t, u.cpu.as_secs_f64(), u.rss_bytes]));
     Ok(json!({
         "timeline": timeline.collect::<Vec<_>>(),
         "first_cpu_seconds": first_cpu.as_secs_f64(),
         "asked_ms": asked,
+        "unanswered": unanswered.flatten(),
         "write": {
             "seconds": seconds, "samples": samples, "samples_per_second": samples / seconds,
             "first_samples": first_samples,
@@ -322,6 +323,7 @@ fn finish(system: &mut System, mut run: Value, told: &[Told]) -> Result<Value, E
     let sum: f64 = told.iter().map(|t| t.sum).sum();
     let (found, got) = wait_visible(system, series as f64, sum)?;
     let mut complaints: Vec<String> = told.iter().filter_map(|t| t.failure.clone()).collect();
+    complaints.extend(run["unanswered"].as_str().map(str::to_owned));
     let refused = run["write"]["refused"].as_u64().unwrap_or(0);
     if refused > 0 {
         complaints.push(format!("{refused} writes refused"));
@@ -377,37 +379,38 @@ fn close(got: f64, expect: f64) -> bool {
     (got - expect).abs() <= 1e-9 * expect.abs()
 }
 
+/// How long each answer took, and why one was not had.
+type Asked = (Vec<f64>, Option<String>);
+
 /// Asks one question over and over beside the writes.
 struct Asker {
-    thread: std::thread::JoinHandle<Vec<f64>>,
+    thread: std::thread::JoinHandle<Asked>,
 }
 
 impl Asker {
     fn start(system: &System, query: &str, every: Duration, stop: Instant) -> Result<Asker, Error> {
         let (mut client, query) = (system.client(), query.to_string());
         let work = move || {
-            let mut wall_ms = Vec::new();
-            for turn in 0u32.. {
+            let (mut wall_ms, mut failure) = (Vec::new(), None);
+            loop {
                 let due = stop.checked_sub(Duration::from_millis(200)).unwrap_or(stop);
                 let begin = clock::now();
                 if begin >= due {
                     break;
                 }
-                let answered = client.query(&query, clock::unix_us() as f64 / 1e6).is_ok();
-                if answered {
-                    wall_ms.push(begin.elapsed().as_secs_f64() * 1e3);
-                } else if turn == 0 {
-                    eprintln!("  the question beside the writes was not answered");
+                match client.query(&query, clock::unix_us() as f64 / 1e6) {
+                    Ok(_) => wall_ms.push(begin.elapsed().as_secs_f64() * 1e3),
+                    Err(e) => failure = Some(format!("the question beside the writes was not answered: {e}")),
                 }
                 clock::sleep_until((begin + every).min(stop));
             }
-            wall_ms
+            (wall_ms, failure)
         };
         let thread = std::thread::Builder::new().name("asker".into()).spawn(work);
         Ok(Asker { thread: thread.context(|| "thread".to_string())? })
     }
 
-    fn finish(self) -> Vec<f64> {
+    fn finish(self) -> Asked {
         self.thread.join().unwrap_or_default()
     }
 }
