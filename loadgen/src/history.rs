@@ -3,10 +3,11 @@
 //!
 //! In: hosts of the `node` shape, hours. Out: acknowledgements' latencies (the longest is the longest stall), bytes
 //! written for each byte kept, bytes a sample. Runs on: the main thread, a connection. Invariant: samples lie in the
-//! past and come in order, a minute of all hosts a request, so no system has to sort. Never: counts bytes of the log
-//! and of memory images into a sample's: what the last two thirds of the day added is divided by their samples.
+//! past and come in order, a minute of all hosts a request, so no system has to sort. Never: counts bytes of logs and of
+//! memory images into a sample's, nor files that are about to go: blocks that have settled are divided by the samples
+//! that lie in them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use exposition::remote_write_build::RequestBuilder;
@@ -36,9 +37,13 @@ const STEP_MS: i64 = 15_000;
 const STEPS_A_REQUEST: u64 = 4;
 /// Hosts read the same counters, so many versions apart.
 const HOST_VERSIONS: u64 = 997;
-/// Disks are read when they have been the same for so long, or after the longer time in any case.
-const STILL: Duration = Duration::from_secs(3);
-const STILL_MAX: Duration = Duration::from_secs(30);
+/// Blocks are read when this many looks found the same, and given up after the larger number: 5 s, 90 s. All systems
+/// look for blocks to be made or merged more often than that while there are some.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+const STILL_LOOKS: u32 = 20;
+const LOOKS_MAX: u32 = 360;
+/// A head gives blocks up when it is longer than this, in Prometheus as in ours.
+const HEAD_MS_MAX: i64 = 3 * 3600 * 1000;
 /// Longest wait for what was acknowledged to be visible.
 const VISIBLE_MAX: Duration = Duration::from_secs(10);
 /// Sums of millions of values, added in any order.
@@ -65,17 +70,19 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
     let begin_ms = (clock::unix_us() / 1000 / STEP_MS - steps as i64) * STEP_MS;
     let mut feed = Feed::new(plan, &system, begin_ms)?;
     let mut sampler = Sampler::start();
-    let third = (steps / 3 / STEPS_A_REQUEST).max(1) * STEPS_A_REQUEST;
-    feed.write(0..third, &mut system, &mut sampler)?;
-    let (early_disk, early_samples) = (still_disk(&system), feed.samples);
-    feed.write(third..steps, &mut system, &mut sampler)?;
+    feed.write(0..steps, &mut system, &mut sampler)?;
     let busy = system.usage()?;
-    let disk = still_disk(&system);
+    let end_ms = begin_ms + (steps as i64 - 1) * STEP_MS;
+    let head_from = end_ms.saturating_sub(HEAD_MS_MAX);
+    let kept = settled(|| kept(&system), |k| k.until_ms >= head_from, || clock::sleep(LOOK_EVERY))?;
+    let disk = system.disk_bytes();
     let written = process::written_bytes(system.pid());
     let usage = system.usage()?;
-    let end_ms = begin_ms + (steps as i64 - 1) * STEP_MS;
-    let complaints = feed.complaints(&system, plan.hours, end_ms)?;
-    let added = disk.saturating_sub(early_disk) as f64 / (feed.samples - early_samples).max(1) as f64;
+    let mut complaints = feed.complaints(&system, plan.hours, end_ms)?;
+    if kept.is_none() {
+        complaints.push(format!("blocks had not settled after {:?}", LOOK_EVERY * LOOKS_MAX));
+    }
+    let kept_samples = kept.map(|k| steps_before(k.until_ms, begin_ms, steps) * feed.samples / steps);
     let timeline = sampler.points.iter().map(|(t, u)| json!([t, u.cpu.as_secs_f64(), u.rss_bytes]));
     Ok(json!({
         "history": {
@@ -84,7 +91,8 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
             "samples_per_second": feed.samples as f64 / feed.seconds.max(1e-3),
             "cpu_us_per_sample": usage.cpu.as_secs_f64() * 1e6 / feed.samples.max(1) as f64,
             "cpu_us_per_sample_before_rest": busy.cpu.as_secs_f64() * 1e6 / feed.samples.max(1) as f64,
-            "bytes_per_sample": added, "disk_bytes": disk, "early_disk_bytes": early_disk,
+            "bytes_per_sample": kept.zip(kept_samples.filter(|n| *n > 0)).map(|(k, n)| k.bytes as f64 / n as f64),
+            "kept_bytes": kept.map(|k| k.bytes), "kept_samples": kept_samples, "disk_bytes": disk,
             "bytes_per_sample_with_log": disk as f64 / feed.samples.max(1) as f64,
             "written_bytes": written, "peak_bytes": usage.peak_bytes,
             "write_amplification": written.map(|w| w as f64 / disk.max(1) as f64),
@@ -96,18 +104,69 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
     }))
 }
 
-/// Bytes on disk once background work is through.
-fn still_disk(system: &System) -> u64 {
-    let begin = clock::now();
-    let (mut bytes, mut since) = (system.disk_bytes(), clock::now());
-    while since.elapsed() < STILL && begin.elapsed() < STILL_MAX {
-        clock::sleep(Duration::from_millis(200));
-        let now = system.disk_bytes();
-        if now != bytes {
-            (bytes, since) = (now, clock::now());
+/// What a system keeps for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Kept {
+    bytes: u64,
+    /// Samples before this time are in it.
+    until_ms: i64,
+}
+
+fn kept(system: &System) -> Result<Kept, Error> {
+    let kind = system.spec.kind;
+    let until_ms = match kind {
+        // It keeps new samples in memory for some seconds; then all are in its parts.
+        Kind::VictoriaMetrics => {
+            system.client().fetch("/internal/force_flush").context(|| "flushing".into())?;
+            i64::MAX
         }
+        Kind::Prometheus | Kind::Ours => {
+            let page = system.client().fetch("/metrics").context(|| "metrics".into())?;
+            let text = String::from_utf8_lossy(&page.body);
+            let min = text.lines().find_map(|l| l.strip_prefix("prometheus_tsdb_head_min_time_seconds "));
+            min.and_then(|v| v.trim().parse::<f64>().ok()).map_or(i64::MIN, |s| (s * 1e3) as i64)
+        }
+    };
+    let bytes = process::disk_bytes_where(&system.folder.join("data"), &|path| lasts(kind, path));
+    Ok(Kept { bytes, until_ms })
+}
+
+/// Whether a file, by its path in the data folder, is there for good: no log, no image of memory, none being made.
+fn lasts(kind: Kind, path: &Path) -> bool {
+    let mut parts = path.iter().map(|p| p.to_string_lossy());
+    match kind {
+        Kind::Ours => path.extension().is_some_and(|e| e == "block") && parts.any(|p| p == "blocks"),
+        // A folder named by a ULID is a block; while it is made or removed, more follows in its name.
+        Kind::Prometheus => parts.next().is_some_and(|p| {
+            p.len() == 26 && p.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+        }),
+        Kind::VictoriaMetrics => !parts.any(|p| ["cache", "tmp", "flock.lock"].contains(&&*p)),
     }
-    bytes
+}
+
+/// What is kept once it is `through` and looks the same for long; `None` where it does not settle.
+fn settled(
+    mut look: impl FnMut() -> Result<Kept, Error>,
+    through: impl Fn(&Kept) -> bool,
+    mut wait: impl FnMut(),
+) -> Result<Option<Kept>, Error> {
+    let (mut last, mut same) = (look()?, 0);
+    for _ in 0..LOOKS_MAX {
+        if same >= STILL_LOOKS && through(&last) {
+            return Ok(Some(last));
+        }
+        wait();
+        let now = look()?;
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+    }
+    Ok(None)
+}
+
+/// Steps of the day before a time.
+fn steps_before(until_ms: i64, begin_ms: i64, steps: u64) -> u64 {
+    let whole = until_ms.saturating_sub(begin_ms).max(0) as u64;
+    whole.div_ceil(STEP_MS as u64).min(steps)
 }
 
 /// What writes the day.
@@ -261,6 +320,67 @@ fn each_sample(page: &[u8], mut f: impl FnMut(&[u8], exposition::MetricKind, f64
             Ok(Some(Event::Sample(sample))) => f(sample.key, sample.kind, sample.value),
             Ok(Some(_)) => {}
             Err(e) => return Err(Error::Usage(format!("a page of our own: {e}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THROUGH: i64 = 100;
+
+    /// What is settled on where looks find these bytes and heads, the last for ever.
+    fn check(found: &[(u64, i64)], expect: Option<u64>) -> Result<(), Error> {
+        let mut looks = 0;
+        let look = || {
+            let (bytes, until_ms) = found[looks.min(found.len() - 1)];
+            looks += 1;
+            Ok(Kept { bytes, until_ms })
+        };
+        let have = settled(look, |k| k.until_ms >= THROUGH, || {})?;
+        assert_eq!(have.map(|k| k.bytes), expect, "{found:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn blocks_are_counted_when_no_more_are_made_and_none_is_about_to_go() -> Result<(), Error> {
+        check(&[(7, THROUGH)], Some(7))?;
+        // Cut, and cut again; two are merged, and then removed.
+        check(&[(0, 0), (0, 0), (3, 50), (6, THROUGH), (12, THROUGH), (6, THROUGH)], Some(6))?;
+        // Still, but the head has not given up what it must.
+        let slow: Vec<(u64, i64)> = (0..30).map(|_| (3, 50)).chain([(6, THROUGH)]).collect();
+        check(&slow, Some(6))?;
+        check(&[(3, 50)], None)?;
+        let restless: Vec<(u64, i64)> = (0..1000).map(|i| (i % 2, THROUGH)).collect();
+        check(&restless, None)
+    }
+
+    #[test]
+    fn logs_images_and_unfinished_blocks_do_not_last() {
+        let check = |kind: Kind, path: &str, expect: bool| {
+            assert_eq!(lasts(kind, Path::new(path)), expect, "{kind:?} {path}");
+        };
+        check(Kind::Ours, "shards/0000-of-0002/blocks/00000001.block", true);
+        check(Kind::Ours, "shards/0000-of-0002/blocks/00000001.block.new", false);
+        check(Kind::Ours, "shards/0000-of-0002/wal/00000001", false);
+        check(Kind::Ours, "shards/0000-of-0002/wal/checkpoint.00000003", false);
+        check(Kind::Ours, "first.block", false);
+        check(Kind::Prometheus, "01JDB5M1T3J6Y0G3Z6P4X9W8V7/chunks/000001", true);
+        check(Kind::Prometheus, "01JDB5M1T3J6Y0G3Z6P4X9W8V7.tmp-for-creation/index", false);
+        check(Kind::Prometheus, "wal/00000001", false);
+        check(Kind::Prometheus, "chunks_head/000001", false);
+        check(Kind::VictoriaMetrics, "data/small/2026_11/18ABF/values.bin", true);
+        check(Kind::VictoriaMetrics, "indexdb/18ABF/items.bin", true);
+        check(Kind::VictoriaMetrics, "cache/curr_hour_metric_ids", false);
+    }
+
+    #[test]
+    fn samples_are_counted_by_the_steps_before_a_time() {
+        for (until_ms, expect) in
+            [(i64::MIN, 0), (1000, 0), (1001, 1), (1000 + STEP_MS, 1), (1001 + STEP_MS, 2), (i64::MAX, 10)]
+        {
+            assert_eq!(steps_before(until_ms, 1000, 10), expect, "{until_ms}");
         }
     }
 }

@@ -61,13 +61,25 @@ pub fn written_bytes(pid: u32) -> Option<u64> {
 
 /// Bytes of all files under a folder, as they occupy the disk.
 pub fn disk_bytes(folder: &Path) -> u64 {
+    disk_bytes_where(folder, &|_| true)
+}
+
+/// The same of those that count by their path inside the folder.
+pub fn disk_bytes_where(folder: &Path, counts: &dyn Fn(&Path) -> bool) -> u64 {
+    below(folder, Path::new(""), counts)
+}
+
+fn below(folder: &Path, inside: &Path, counts: &dyn Fn(&Path) -> bool) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let entries = fs::read_dir(folder.join(inside)).into_iter().flatten().flatten();
     entries
-        .map(|e| match e.metadata() {
-            Ok(m) if m.is_dir() => disk_bytes(&e.path()),
-            Ok(m) => m.blocks() * 512,
-            Err(_) => 0,
+        .map(|e| {
+            let path = inside.join(e.file_name());
+            match e.metadata() {
+                Ok(m) if m.is_dir() => below(folder, &path, counts),
+                Ok(m) if counts(&path) => m.blocks() * 512,
+                _ => 0,
+            }
         })
         .sum()
 }
