@@ -81,6 +81,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `count` bytes, as they lie.
+    #[inline]
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
         let rest = self.rest();
         if count > rest.len() {
@@ -91,6 +92,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Eight bytes, little endian.
+    #[inline]
     pub fn u64_le(&mut self) -> Result<u64, Error> {
         let bytes = self.take(8)?;
         Ok(u64::from_le_bytes(bytes.try_into().map_err(|_| Error::Truncated("u64"))?))
@@ -141,6 +143,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An unsigned integer that counts something in memory.
+    #[inline]
     pub fn varint_usize(&mut self) -> Result<usize, Error> {
         usize::try_from(self.varint()?).map_err(|_| Error::Corrupt("count over the address space"))
     }

@@ -328,6 +328,9 @@ pub async fn remove_unpublished(disk: &Rc<dyn Disk>, dir: &Path) -> Result<(), r
     Ok(())
 }
 
+/// What a series takes in a checkpoint at least: its hash in the table, its slot and base in a group.
+const SERIES_BYTES_MIN: u64 = 20;
+
 /// What a start begins with.
 pub struct Restored {
     pub shard: Shard,
@@ -420,7 +423,7 @@ async fn try_read(
     };
     let mut pieces = PieceReader::new(ahead, BLOCK_BYTES as u64);
     let (mut shard, mut table) = (Shard::default(), TableReader::default());
-    let (mut piece_count, mut is_ended) = (0u64, false);
+    let (mut piece_count, mut is_ended, mut is_reserved) = (0u64, false, false);
     loop {
         let what = match pieces.next().await? {
             Next::End => break,
@@ -431,6 +434,10 @@ async fn try_read(
             }
             Next::Piece { kind, at, body } => {
                 piece_count += 1;
+                if kind == TABLE && !is_reserved && table.series_count() > 0 {
+                    is_reserved = true;
+                    shard.index.reserve(series_ahead(table.series_count(), at, bytes));
+                }
                 let fits = take(&mut shard, &mut table, kind, body);
                 fits.map_err(|what| Damage { path: path.to_path_buf(), offset: at, what })
             }
@@ -452,6 +459,12 @@ async fn try_read(
         shard.head.settle_mint();
     }
     Ok(Some(Restored { shard, start: header.start, number: None, bytes }))
+}
+
+/// Series that the rest of a file is likely to have, by those of its first `at` bytes.
+fn series_ahead(series: usize, at: u64, bytes: u64) -> usize {
+    let likely = series as u128 * u128::from(bytes.saturating_sub(at)) / u128::from(at.max(1));
+    likely.min(u128::from(bytes / SERIES_BYTES_MIN)) as usize
 }
 
 /// Takes one whole piece in.

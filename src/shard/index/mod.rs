@@ -152,6 +152,12 @@ impl Index {
         }
     }
 
+    /// Makes room for so many more series at once, where their number is about known.
+    pub fn reserve(&mut self, series: usize) {
+        let hashes = &self.hashes;
+        self.by_hash.reserve(series, |i| hashes[*i as usize].0);
+    }
+
     fn insert(&mut self, hash: SeriesHash, labels: &Labels) -> Option<SeriesId> {
         let mut names = Vec::with_capacity(16);
         let mut values = Vec::with_capacity(16);
@@ -181,6 +187,9 @@ impl Index {
     ) -> Option<SeriesId> {
         let id = SeriesId(u32::try_from(self.entries.len()).ok()?);
         let start = u32::try_from(self.values.len() + values.len()).ok()? - values.len() as u32;
+        if !self.postings.has_room(values.len()) {
+            return None;
+        }
         for (n, v) in names.iter().zip(values) {
             self.postings.insert(*n, *v, id);
         }

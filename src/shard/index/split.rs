@@ -34,6 +34,12 @@ impl SplitTable {
         self.parts[part_of(hash)].find(hash, same).copied()
     }
 
+    /// Makes room for so many more, and a quarter: no part has much more than its share.
+    pub(super) fn reserve(&mut self, more: usize, hash_of: impl Fn(&u32) -> u64) {
+        let each = more / PARTS + more / PARTS / 4;
+        self.parts.iter_mut().for_each(|part| part.reserve(each, &hash_of));
+    }
+
     /// The entry of what is there already, to be taken out.
     pub(super) fn find_entry(
         &mut self,
