@@ -39,8 +39,8 @@ const COMMIT_BYTES: usize = 1 << 20;
 /// How long a full disk is left alone before the frame is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A checkpoint is due when the log behind the last one is larger than this: two seconds of replay at most ...
-const CHECKPOINT_LOG_BYTES: u64 = 256 << 20;
+/// A checkpoint is due when the log behind the last one is larger than this: half a second of replay at most ...
+const CHECKPOINT_LOG_BYTES: u64 = 64 << 20;
 
 /// ... and than so many images: of what the disk writes, at most a third is then checkpoints.
 const CHECKPOINT_LOG_IMAGES: u64 = 2;
