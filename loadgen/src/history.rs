@@ -3,10 +3,11 @@
 //!
 //! In: hosts of the `node` shape, hours. Out: acknowledgements' latencies (the longest is the longest stall), bytes
 //! written for each byte kept, bytes a sample. Runs on: the main thread, a connection. Invariant: samples lie in the
-//! past and come in order, a minute of all hosts a request, so no system has to sort. Never: counts bytes of logs and of
-//! memory images into a sample's, nor files that are about to go: blocks that have settled are divided by the samples
-//! that lie in them.
+//! past and come in order, a minute of all hosts a request (a step of some, where they are many), so no system has to
+//! sort. Never: counts bytes of logs and of memory images into a sample's, nor files that are about to go: blocks that
+//! have settled are divided by the samples that lie in them.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Plan {
 
 const STEP_MS: i64 = 15_000;
 const STEPS_A_REQUEST: u64 = 4;
+/// At some 200 bytes each they stay below the 32 MiB that Prometheus takes at once.
+const SAMPLES_A_REQUEST: usize = 100_000;
 /// Hosts read the same counters, so many versions apart.
 const HOST_VERSIONS: u64 = 997;
 /// Blocks are read when this many looks found the same, and given up after the larger number: 5 s, 90 s. All systems
@@ -216,12 +219,12 @@ impl Feed {
         Ok(feed)
     }
 
-    /// The request of some steps: all hosts at one time, then at the next.
-    fn request(&mut self, steps: std::ops::Range<u64>) -> Result<Vec<u8>, Error> {
+    /// The request of some steps: hosts at one time, then at the next.
+    fn request(&mut self, steps: Range<u64>, hosts: Range<usize>) -> Result<Vec<u8>, Error> {
         let mut builder = RequestBuilder::with_capacity(256 << 10);
         for step in steps {
             let time = self.begin_ms + step as i64 * STEP_MS;
-            for host in 0..self.hosts {
+            for host in hosts.clone() {
                 let instance = format!("host-{host:05}:9100");
                 let body = self.node.body(step + host as u64 * HOST_VERSIONS);
                 let (keys, mut i) = (&self.keys, 0);
@@ -246,17 +249,11 @@ impl Feed {
         packed.map_err(|e| Error::Usage(format!("a request is too large: {e}")))
     }
 
-    fn write(
-        &mut self,
-        steps: std::ops::Range<u64>,
-        system: &mut System,
-        sampler: &mut Sampler,
-    ) -> Result<(), Error> {
+    fn write(&mut self, steps: Range<u64>, system: &mut System, sampler: &mut Sampler) -> Result<(), Error> {
         let mut shown = clock::now();
-        let mut at = steps.start;
-        while at < steps.end {
-            let next = (at + STEPS_A_REQUEST).min(steps.end);
-            let body = self.request(at..next)?;
+        for (steps, hosts) in pieces(self.hosts, self.keys.len(), steps) {
+            let at = steps.end;
+            let body = self.request(steps, hosts)?;
             sampler.poll(system)?;
             let begin = clock::now();
             let answer = self.client.post(self.path, Protocol::V1.headers(), &body);
@@ -268,7 +265,6 @@ impl Feed {
                 let what = format!("answered {}: {}", answer.status, excerpt(&answer.body));
                 return Err(Error::Answer { url: self.path.into(), what });
             }
-            at = next;
             if shown.elapsed() > Duration::from_secs(5) {
                 shown = clock::now();
                 eprintln!("  {:>5.1} h written", at as f64 * STEP_MS as f64 / 3.6e6);
@@ -309,6 +305,22 @@ impl Feed {
             clock::sleep(Duration::from_millis(500));
         }
     }
+}
+
+/// What requests hold, in their order: several steps of all hosts, or of many hosts one step of some.
+fn pieces(
+    hosts: usize,
+    series: usize,
+    steps: Range<u64>,
+) -> impl Iterator<Item = (Range<u64>, Range<usize>)> {
+    let fits = hosts * series * STEPS_A_REQUEST as usize <= SAMPLES_A_REQUEST;
+    let some = (SAMPLES_A_REQUEST / series.max(1)).clamp(1, hosts.max(1));
+    let (each, hosts_each) = if fits { (STEPS_A_REQUEST, hosts.max(1)) } else { (1, some) };
+    let end = steps.end;
+    steps.step_by(each as usize).flat_map(move |at| {
+        let parts = (0..hosts).step_by(hosts_each);
+        parts.map(move |host| (at..(at + each).min(end), host..(host + hosts_each).min(hosts)))
+    })
 }
 
 /// Each sample of a page of the generator's own.
@@ -373,6 +385,22 @@ mod tests {
         check(Kind::VictoriaMetrics, "data/small/2026_11/18ABF/values.bin", true);
         check(Kind::VictoriaMetrics, "indexdb/18ABF/items.bin", true);
         check(Kind::VictoriaMetrics, "cache/curr_hour_metric_ids", false);
+    }
+
+    #[test]
+    fn requests_hold_all_samples_in_order_and_never_too_many() {
+        for (hosts, series, steps) in
+            [(1, 1000, 0..11), (25, 1000, 3..9), (26, 1000, 0..3), (230, 1000, 0..2)]
+        {
+            let mut have = Vec::new();
+            for (some, some_hosts) in pieces(hosts, series, steps.clone()) {
+                let samples = (some.end - some.start) as usize * some_hosts.len() * series;
+                assert!(samples <= SAMPLES_A_REQUEST, "{hosts} hosts: {samples}");
+                have.extend(some.flat_map(|step| some_hosts.clone().map(move |host| (step, host))));
+            }
+            let all: Vec<_> = steps.flat_map(|step| (0..hosts).map(move |host| (step, host))).collect();
+            assert_eq!(have, all, "{hosts} hosts");
+        }
     }
 
     #[test]
