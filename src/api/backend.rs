@@ -262,6 +262,8 @@ pub trait Backend: Send + Sync + 'static {
     fn write(&self, protocol: Protocol, body: Bytes, connection: u64) -> Reply<remote::Answer>;
     /// Takes a request that another way of pushing was rewritten as: remote write 1.0, not packed.
     fn write_plain(&self, terms: Terms, body: Vec<u8>, connection: u64) -> Reply<remote::Answer>;
+    /// Waits until what was imported before, and is older than the heads take, is durable in blocks.
+    fn settle_imports(&self) -> Reply<()>;
     /// Runs `change` on the groups that were pushed and stay, with the wall's time.
     fn with_gateway(&self, change: GatewayChange<'_>) -> Result<Vec<u8>, push::Error>;
     /// How OTLP is translated, by the configuration that holds now.

@@ -293,6 +293,9 @@ fn blocks_of(keeper: &Keeper) -> BlockFigures {
         damage: store.damage_count.get(),
         scrubs: p.scrubs.get(),
         scrubbed_bytes: p.scrubbed_bytes.get(),
+        deposited: p.deposited.get(),
+        deposits_refused: p.deposits_refused.get(),
+        deposit_blocks: p.deposit_blocks.get(),
     }
 }
 
@@ -678,6 +681,10 @@ impl Backend for HouseBackend {
             });
             answer.await.map_err(internal)
         })
+    }
+
+    fn settle_imports(&self) -> Reply<()> {
+        self.change_all(TaskClass::Ingest, |core: Rc<Core>| async move { core.keeper.settle_deposit().await })
     }
 
     fn with_gateway(&self, change: GatewayChange<'_>) -> Result<Vec<u8>, push::Error> {

@@ -72,6 +72,9 @@ pub struct BlockFigures {
     pub damage: u64,
     pub scrubs: u64,
     pub scrubbed_bytes: u64,
+    pub deposited: u64,
+    pub deposits_refused: u64,
+    pub deposit_blocks: u64,
 }
 
 /// Upper bounds of request durations, Prometheus's own.
@@ -404,7 +407,7 @@ type ByType = fn(&ShardFigures) -> (u64, u64);
 type OfBlocks = fn(&BlockFigures) -> u64;
 
 /// Families of blocks: name, type, help.
-const BLOCK_FAMILIES: [(&str, &str, &str, OfBlocks); 16] = [
+const BLOCK_FAMILIES: [(&str, &str, &str, OfBlocks); 19] = [
     ("prometheus_tsdb_blocks_loaded", "gauge", "Number of currently loaded data blocks", |b| b.loaded),
     (
         "prometheus_tsdb_storage_blocks_bytes",
@@ -465,6 +468,21 @@ const BLOCK_FAMILIES: [(&str, &str, &str, OfBlocks); 16] = [
         "Places in block files that did not fit and were set aside.",
         |b| b.damage,
     ),
+    (
+        "systole_import_old_samples_total",
+        "counter",
+        "Imported samples that were older than the head takes, and went to blocks.",
+        |b| b.deposited,
+    ),
+    (
+        "systole_import_too_old_samples_total",
+        "counter",
+        "Imported samples that were refused: older than the retention time.",
+        |b| b.deposits_refused,
+    ),
+    ("systole_import_blocks_total", "counter", "Blocks that were written of imported samples.", |b| {
+        b.deposit_blocks
+    }),
     ("systole_scrubs_total", "counter", "How often a shard read all its blocks again.", |b| b.scrubs),
     (
         "systole_scrubbed_bytes_total",

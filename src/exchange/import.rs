@@ -1,8 +1,9 @@
 //! `tsdb import`: a directory of Prometheus into ours, while no server runs.
 //!
 //! Series are taken by their target, so that what was scraped together lies together: a group's samples come in order
-//! of time, through the shard's own log. Memory holds the indices of all blocks, the log's series, one group's chunks,
-//! and what the head keeps of the samples: about two bytes each.
+//! of time, through the shard's own log; what lies before the end of blocks that a shard has already goes to blocks beside
+//! them. Memory holds the indices of all blocks, the log's series, one group's chunks, what is gathered for blocks, and
+//! what the head keeps of the samples: about two bytes each.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use exposition::remote_histogram::{self, Counts, HistogramSample};
 use futures_lite::future::block_on;
+use model::histogram::FloatHistogram;
 use model::{CounterResetHint, Labels, Timestamp};
 use prometheus_tsdb::index::Series;
 use prometheus_tsdb::sample::{Sample, Value};
@@ -21,10 +23,11 @@ use crate::exchange::log::Damage;
 use crate::rt::clock::Clock;
 use crate::rt::disk::PlainDisk;
 use crate::rt::pulse::{GRID_DEFAULT, Grid, Pulse};
+use crate::shard::block::chunk::Samples;
 use crate::shard::history::{GROUP_SERIES_MAX, Held, History};
 use crate::shard::keeper::{Keeper, LogState, Place};
 use crate::shard::record::SourceId;
-use crate::shard::select::Batch;
+use crate::shard::select::{Batch, HistogramPoint};
 
 /// Our side: the shards that take the samples, and the source that they will know them by.
 pub struct Target {
@@ -55,7 +58,6 @@ pub struct Report {
 }
 
 pub fn import(dir: &Path, target: &Target, question: &Question) -> Result<Report, Error> {
-    check_unblocked(&target.places)?;
     let database = Database::open(dir)?;
     check_size(&database, question)?;
     let entries = find_entries(&database, target.places.len() as u16, question)?;
@@ -70,21 +72,6 @@ pub fn import(dir: &Path, target: &Target, question: &Question) -> Result<Report
         }
     }
     Ok(report)
-}
-
-/// Where a shard has blocks, all that is older than their end is theirs: the head would hide what came behind it.
-fn check_unblocked(places: &[Place]) -> Result<(), Error> {
-    for place in places {
-        let dir = place.blocks_dir();
-        if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(Error::Refused(format!(
-                "{} holds blocks already, and older samples cannot come behind them: import into a new directory, \
-                 before the server has run on it for some hours",
-                dir.display()
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn check_size(database: &Database, question: &Question) -> Result<(), Error> {
@@ -166,38 +153,121 @@ struct Wanted {
 /// One shard taking its part.
 struct ShardImport<'a> {
     database: &'a Database,
-    question: &'a Question,
     keeper: Rc<Keeper>,
     pulse: Pulse,
     history: History,
+    /// What is taken now: first what lies before the blocks' end, then what is the head's.
+    mint: Timestamp,
+    maxt: Timestamp,
+    /// Hashes of the series that were counted: those with samples on both sides are met twice.
+    counted: hashbrown::HashSet<u64>,
 }
+
+/// Samples gathered of one group for blocks before they are handed over: 16 MB.
+const OLD_SAMPLES_MAX: usize = 1 << 20;
+
+/// What is done with some series.
+type Take<'a> = fn(&mut ShardImport<'a>, Vec<Wanted>, &mut Report) -> Result<(), Error>;
 
 impl<'a> ShardImport<'a> {
     fn open(
         database: &'a Database,
         place: &Place,
         target: &Target,
-        question: &'a Question,
+        question: &Question,
     ) -> Result<Self, Error> {
         let keeper = Rc::new(block_on(Keeper::open(Rc::new(PlainDisk), place, Arc::default()))?);
         let pulse = Pulse::new(target.clock.clone(), Grid::new(GRID_DEFAULT));
-        Ok(ShardImport { database, question, keeper, pulse, history: History::new(target.source) })
+        Ok(ShardImport {
+            database,
+            keeper,
+            pulse,
+            history: History::new(target.source),
+            mint: question.mint,
+            maxt: question.maxt,
+            counted: hashbrown::HashSet::new(),
+        })
     }
 
     fn run(mut self, entries: &[Entry], report: &mut Report) -> Result<(), Error> {
+        let blocks_end = self.keeper.blocks_end();
+        if let Some(end) = blocks_end {
+            // The head would hide what came before it: that goes to blocks beside those that are there.
+            let maxt = self.maxt;
+            self.maxt = maxt.min(end.saturating_sub(1));
+            self.each_group(entries, report, ShardImport::take_old)?;
+            block_on(self.keeper.settle_deposit())?;
+            (self.mint, self.maxt) = (self.mint.max(end), maxt);
+        }
+        self.each_group(entries, report, ShardImport::take_group)?;
+        self.commit(COMMITS_MAX)?;
+        block_on(self.keeper.checkpoint_now())?;
+        Ok(())
+    }
+
+    fn each_group(&mut self, entries: &[Entry], report: &mut Report, take: Take<'a>) -> Result<(), Error> {
         for of_key in entries.chunk_by(|a, b| a.key == b.key) {
             let mut group = Vec::new();
             for of_hash in of_key.chunk_by(|a, b| a.hash == b.hash) {
                 group.extend(self.find_series(of_hash)?);
                 if group.len() >= GROUP_SERIES_MAX {
                     let rest = group.split_off(GROUP_SERIES_MAX);
-                    self.take_group(std::mem::replace(&mut group, rest), report)?;
+                    take(self, std::mem::replace(&mut group, rest), report)?;
                 }
             }
-            self.take_group(group, report)?;
+            take(self, group, report)?;
         }
-        self.commit(COMMITS_MAX)?;
-        block_on(self.keeper.checkpoint_now())?;
+        Ok(())
+    }
+
+    fn count(&mut self, series: &[Wanted], report: &mut Report) {
+        let is_new = |w: &&Wanted| self.counted.insert(w.labels.series_hash().0);
+        report.series += series.iter().filter(is_new).count() as u64;
+    }
+
+    /// Takes a group to blocks.
+    fn take_old(&mut self, mut group: Vec<Wanted>, report: &mut Report) -> Result<(), Error> {
+        group.retain(|w| w.cursor.first_time().is_some());
+        self.count(&group, report);
+        let labels: Vec<Labels> = group.iter().map(|w| w.labels.clone()).collect();
+        let mut old = vec![Samples::default(); labels.len()];
+        let mut rows = Rows::new(self.database, group.into_iter().map(|w| w.cursor).collect())?;
+        let (mut message, mut gathered) = (Vec::new(), 0);
+        while let Some(time) = rows.next_time() {
+            for (slot, sample) in rows.take_row(time)? {
+                let samples = &mut old[slot as usize];
+                match (&sample.value, as_histogram(&sample, &mut message)) {
+                    (Value::Float(value), _) => {
+                        let starts: &[Timestamp] = if sample.start == 0 { &[] } else { &[sample.start] };
+                        samples.extend_floats(&[time], &[*value], starts);
+                    }
+                    (_, Some(histogram)) => {
+                        let histogram = Arc::new(histogram);
+                        samples.histograms.push(HistogramPoint { time, start: sample.start, histogram });
+                    }
+                    (_, None) => {
+                        report.refused += 1;
+                        continue;
+                    }
+                }
+                report.taken += 1;
+                gathered += 1;
+            }
+            if gathered >= OLD_SAMPLES_MAX {
+                self.deposit(&labels, &mut old)?;
+                gathered = 0;
+            }
+        }
+        self.deposit(&labels, &mut old)
+    }
+
+    fn deposit(&self, labels: &[Labels], old: &mut [Samples]) -> Result<(), Error> {
+        for (labels, samples) in labels.iter().zip(old).filter(|(_, s)| !s.is_empty()) {
+            self.keeper.deposit_samples(labels, std::mem::take(samples));
+            if self.keeper.is_deposit_full() {
+                block_on(self.keeper.settle_deposit())?;
+            }
+        }
         Ok(())
     }
 
@@ -230,7 +300,7 @@ impl<'a> ShardImport<'a> {
             }
         }
         let wanted = |(labels, pieces)| {
-            let cursor = Cursor::new(pieces, self.question.mint, self.question.maxt);
+            let cursor = Cursor::new(pieces, self.mint, self.maxt);
             Wanted { labels, cursor }
         };
         Ok(found.into_iter().map(wanted).collect())
@@ -249,7 +319,7 @@ impl<'a> ShardImport<'a> {
         }
         for (part, held) in [(older, Held::Older), (newer, Held::Newer)] {
             if !part.is_empty() {
-                report.series += part.len() as u64;
+                self.count(&part, report);
                 self.take_part(part, held, report)?;
             }
         }
@@ -293,23 +363,7 @@ impl<'a> ShardImport<'a> {
 
     /// False where it is a histogram that cannot be.
     fn take_histogram(&mut self, slot: u32, sample: &Sample, message: &mut Vec<u8>) -> bool {
-        message.clear();
-        let mut counts = match &sample.value {
-            Value::Histogram(h) => Counts::Integer(h.as_ref().clone()),
-            Value::FloatHistogram(h) => Counts::Float(h.as_ref().clone()),
-            Value::Float(_) => return false,
-        };
-        let hint = match &mut counts {
-            Counts::Integer(h) => &mut h.counter_reset_hint,
-            Counts::Float(h) => &mut h.counter_reset_hint,
-        };
-        // Said of the sample before it in its chunk, which may have been deleted since.
-        if *hint == CounterResetHint::NotReset {
-            *hint = CounterResetHint::Unknown;
-        }
-        let whole = HistogramSample { time: sample.time, counts };
-        remote_histogram::write(&whole, message);
-        let is_possible = remote_histogram::read(message).is_ok_and(|h| h.accepted().is_ok());
+        let is_possible = as_histogram(sample, message).is_some();
         if is_possible {
             self.history.histogram(slot, sample.time, sample.start, message);
         }
@@ -356,6 +410,27 @@ impl<'a> ShardImport<'a> {
         }
         Ok(())
     }
+}
+
+/// A sample's histogram as a shard takes it, which `message` says then; `None` where it is none, or cannot be.
+fn as_histogram(sample: &Sample, message: &mut Vec<u8>) -> Option<FloatHistogram> {
+    message.clear();
+    let mut counts = match &sample.value {
+        Value::Histogram(h) => Counts::Integer(h.as_ref().clone()),
+        Value::FloatHistogram(h) => Counts::Float(h.as_ref().clone()),
+        Value::Float(_) => return None,
+    };
+    let hint = match &mut counts {
+        Counts::Integer(h) => &mut h.counter_reset_hint,
+        Counts::Float(h) => &mut h.counter_reset_hint,
+    };
+    // Said of the sample before it in its chunk, which may have been deleted since.
+    if *hint == CounterResetHint::NotReset {
+        *hint = CounterResetHint::Unknown;
+    }
+    let whole = HistogramSample { time: sample.time, counts };
+    remote_histogram::write(&whole, message);
+    remote_histogram::read(message).ok()?.accepted().ok()
 }
 
 /// Times at which series of a group have samples already, for a stretch of time.

@@ -37,6 +37,8 @@ pub struct Answer {
     pub retry_after: Option<u32>,
     /// Exemplars that were left out because their series has newer ones.
     pub late_exemplars: u64,
+    /// Samples that were gathered for blocks, and are not durable before the deposit is settled.
+    pub deposited: u64,
 }
 
 impl Answer {
@@ -51,6 +53,7 @@ impl Answer {
             written: (protocol == Protocol::V2).then_some(written),
             retry_after: None,
             late_exemplars: 0,
+            deposited: 0,
         }
     }
 
@@ -63,6 +66,6 @@ impl Answer {
         // What could not be read has no counts; what could not be written has zeros.
         let is_counted = protocol == Protocol::V2 && status >= 500;
         let written = is_counted.then(Written::default);
-        Answer { status, text: error.to_string(), written, retry_after, late_exemplars: 0 }
+        Answer { status, text: error.to_string(), written, retry_after, late_exemplars: 0, deposited: 0 }
     }
 }

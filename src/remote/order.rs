@@ -44,6 +44,8 @@ pub enum Want {
     Append,
     /// Take what is not refused, and say what is.
     AppendJudged,
+    /// The same, and what is older than the head takes goes to blocks.
+    Import,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,8 @@ pub struct Told {
     pub late_exemplars: u64,
     /// Samples that the head did not take without having been judged before.
     pub dropped: u64,
+    /// Samples that were gathered for blocks, and are not durable before the deposit is settled.
+    pub deposited: u64,
     pub failure: Option<Error>,
 }
 

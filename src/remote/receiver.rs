@@ -21,7 +21,7 @@ use crate::shard::exemplars::Verdict;
 use crate::shard::head::side::Refusal;
 use crate::shard::keeper::{self, Keeper};
 use crate::shard::record::SourceId;
-use crate::shard::stream::{Batches, FRESH, Fault, Judged, NOWHERE, Stream};
+use crate::shard::stream::{Batches, FRESH, Fault, Given, Judged, NOWHERE, Stream};
 
 /// Commits that an append waits for when the tail is full, before the sender is put off: each empties a half of the
 /// tail and takes a few milliseconds.
@@ -61,6 +61,8 @@ pub enum Terms {
     Whole,
     /// The others; the answer tells what was written.
     Part,
+    /// As `Part`, and what is older than the head takes goes to blocks: durable when the deposit was settled.
+    Import,
 }
 
 /// What one request is read with.
@@ -151,10 +153,14 @@ impl Receiver {
         let mut scratch = self.scratches.borrow_mut().pop().unwrap_or_else(|| self.new_scratch());
         let protocol = match terms {
             Terms::Whole => Protocol::V1,
-            Terms::Part => Protocol::V2,
+            Terms::Part | Terms::Import => Protocol::V2,
         };
         self.begin(&mut scratch.sorter, now);
+        if terms == Terms::Import {
+            scratch.sorter.end_at(now);
+        }
         let result = match self.read_v1(&mut scratch.sorter, body).await {
+            Ok(()) if terms == Terms::Import => self.write_part(&mut scratch.sorter, Want::Import).await,
             Ok(()) => self.write(&mut scratch.sorter, protocol).await,
             Err(e) => Err(e),
         };
@@ -241,7 +247,7 @@ impl Receiver {
         add(&self.probe.invalid_labels, sorter.invalid_labels);
         let result = match protocol {
             Protocol::V1 => self.write_whole(sorter).await,
-            Protocol::V2 => self.write_part(sorter).await,
+            Protocol::V2 => self.write_part(sorter, Want::AppendJudged).await,
         };
         if let Ok(answer) = &result
             && answer.status == 204
@@ -304,9 +310,9 @@ impl Receiver {
     }
 
     /// 2.0: what can be taken, and what could not.
-    async fn write_part(&self, sorter: &mut Sorter) -> Result<Answer, Error> {
+    async fn write_part(&self, sorter: &mut Sorter, want: Want) -> Result<Answer, Error> {
         let mut faults = std::mem::take(&mut sorter.faults);
-        let told = self.ask_all(sorter, Want::AppendJudged, true).await?;
+        let told = self.ask_all(sorter, want, true).await?;
         faults.extend(told.faults);
         let written = Written {
             samples: sorter.sample_count - told.refused_samples,
@@ -315,7 +321,7 @@ impl Receiver {
         };
         self.note_written(written.samples, written.histograms, written.exemplars);
         let answer = Answer::of(Protocol::V2, written, in_order(faults));
-        Ok(Answer { late_exemplars: told.late_exemplars, ..answer })
+        Ok(Answer { late_exemplars: told.late_exemplars, deposited: told.deposited, ..answer })
     }
 
     fn note_written(&self, samples: u64, histograms: u64, exemplars: u64) {
@@ -365,12 +371,19 @@ impl Receiver {
         all.refused_exemplars += told.refused_exemplars;
         all.late_exemplars += told.late_exemplars;
         all.dropped += told.dropped;
+        all.deposited += told.deposited;
         told.failure
     }
 
     /// Carries out an order about series of this shard.
     pub async fn carry_out(&self, order: Order) -> Told {
         let mut told = Told { part: order.part, ..Told::default() };
+        if order.want == Want::Import
+            && let Err(e) = self.deposit_old(&mut told, order.bounds).await
+        {
+            told.failure = Some(e);
+            return told;
+        }
         if order.want != Want::Append {
             let refused = self.judge(&mut told, order.bounds, order.names_series);
             if order.want == Want::Judge {
@@ -389,7 +402,8 @@ impl Receiver {
             // What the reading shard remembers was not all there is: other connections brought newer samples.
             return told;
         }
-        if order.is_doubtful {
+        // What is imported is sorted where it is written: nothing of it overtakes anything.
+        if order.is_doubtful && order.want != Want::Import {
             let dropped = Stream::drop_overtaken(&mut told.part.samples, late) as u64;
             let counted =
                 if late.is_some() { &self.probe.floats.too_old } else { &self.probe.floats.out_of_order };
@@ -404,6 +418,54 @@ impl Receiver {
             Err(e) => Some(e),
         };
         told
+    }
+
+    /// Takes out what is older than the head takes, or than its series' newest sample, and gathers it for blocks.
+    async fn deposit_old(&self, told: &mut Told, bounds: Bounds) -> Result<(), Error> {
+        let oldest = bounds.late().map_or(bounds.oldest(), |late| late.min(bounds.oldest()));
+        let mut old: Vec<Given> = told.part.samples.extract_if(.., |g| g.time < oldest).collect();
+        let mut late = HashSet::new();
+        self.stream.borrow().judge(
+            &self.keeper.shard(),
+            &told.part.samples,
+            &told.part.fresh,
+            bounds,
+            |judged| {
+                if let Judged::Refused(f) = judged
+                    && matches!(f.refusal, Refusal::OutOfOrder | Refusal::OutOfBounds | Refusal::TooOld)
+                {
+                    late.insert(f.ordinal);
+                }
+            },
+        );
+        if !late.is_empty() {
+            old.extend(told.part.samples.extract_if(.., |g| late.contains(&g.ordinal)));
+        }
+        let mut refused: Option<(u32, u64)> = None;
+        for of_slot in old.chunk_by(|a, b| a.slot == b.slot) {
+            let labels = self.stream.borrow().labels(&self.keeper.shard(), of_slot[0].slot, &told.part.fresh);
+            if labels.is_empty() {
+                return Err(Error::Busy("a series went while its samples came".to_owned()));
+            }
+            let from = self.keeper.kept_from(&labels, bounds.now());
+            let count = self.keeper.deposit(&labels, of_slot.iter().map(|g| (g.time, g.value)), from);
+            if count > 0 {
+                let first = refused.map_or(of_slot[0].ordinal, |r| r.0);
+                refused = Some((first, refused.map_or(0, |r| r.1) + count));
+            }
+            yield_if_needed().await;
+        }
+        told.deposited += old.len() as u64;
+        if let Some((first, count)) = refused {
+            told.refused_samples += count;
+            told.deposited -= count;
+            told.faults
+                .push((first, format!("{count} samples are older than the retention time and were refused")));
+        }
+        while self.keeper.is_deposit_full() {
+            self.keeper.settle_deposit().await.map_err(|e| Error::Busy(e.to_string()))?;
+        }
+        Ok(())
     }
 
     /// Prometheus stops at the first fault of a request, and counts no other.

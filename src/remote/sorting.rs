@@ -103,6 +103,13 @@ impl Sorter {
         self.first = None;
     }
 
+    /// Where the house is empty, what comes is judged as if it had a sample of `now`.
+    pub fn end_at(&mut self, now: Timestamp) {
+        if self.bounds.newest == Timestamp::MIN {
+            self.bounds.newest = now;
+        }
+    }
+
     /// The bounds of the request that was read.
     pub fn bounds(&self) -> Bounds {
         self.first.map_or(self.bounds, |first| self.bounds.from_first(first))

@@ -94,7 +94,7 @@ fn value(series: usize, time: Timestamp) -> f64 {
 fn found(keeper: &Keeper) -> Known {
     let m = Matcher::equal("__name__", "m");
     let mut out = Known::new();
-    for (labels, (floats, _)) in asked(keeper, &[m], 0, i64::MAX) {
+    for (labels, (floats, _)) in asked(keeper, &[m], i64::MIN, i64::MAX) {
         let i = labels.split('"').nth(3).and_then(|i| i.parse().ok()).expect("the label i");
         out.extend(floats.into_iter().map(|(t, v, _)| ((i, t), v)));
     }
@@ -259,6 +259,56 @@ fn what_an_interrupted_cut_left_is_answered_once_after_classes_changed() {
         }
     }
     assert!(left_some >= 2, "some cuts leave blocks of which none says that all are there ({left_some})");
+}
+
+/// A few old samples are imported every sixth row, before and after what blocks hold, and merged as they come.
+fn import_now_and_then(keeper: &Keeper, id: u64, times: std::ops::Range<Timestamp>) -> (Known, Known) {
+    let mut imported = Known::new();
+    let (mut taken, mut acknowledged) = work_with(keeper, id, times, |keeper, t| {
+        cut_now_and_then(keeper, t);
+        if t % 6 != 0 {
+            return;
+        }
+        let mut given = Known::new();
+        for (series, ago) in [(1, 7_200_000), (3, 7_200_001), (1, 40_000_000), (4, 0)] {
+            let time = t + 1000 - ago;
+            let labels = Labels::from_pairs([("__name__", "m"), ("i", &series.to_string())]);
+            let sample = (time, value(series, time));
+            assert_eq!(keeper.deposit(&labels, [sample].into_iter(), Timestamp::MIN), 0);
+            given.insert((series, time), sample.1.to_bits());
+        }
+        if block_on(keeper.settle_deposit()).is_ok() {
+            imported.extend(given);
+        }
+    });
+    taken.extend(imported.clone());
+    acknowledged.extend(imported);
+    (taken, acknowledged)
+}
+
+#[test]
+fn a_power_cut_at_any_operation_of_an_import_loses_nothing_acknowledged() {
+    let count = cut_everywhere(import_now_and_then);
+    assert!(count > 60, "imports have many sync points ({count})");
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_of_an_import_is_written_when_there_is_room() {
+    let disk = CrashDisk::new();
+    let keeper = open(&disk, &tail_bytes()).unwrap();
+    let labels = Labels::from_pairs([("__name__", "m"), ("i", "1")]);
+    let give = |time| keeper.deposit(&labels, [(time, value(1, time))].into_iter(), 0);
+    for (left, time) in [(0, 5), (2, 6), (4, 7)] {
+        give(time);
+        disk.fail_after(left, Fault::Full);
+        assert!(block_on(keeper.settle_deposit()).is_err());
+        disk.heal();
+    }
+    assert_eq!((give(8), give(-1)), (0, 1), "what is too old is refused");
+    block_on(keeper.settle_deposit()).expect("room");
+    let keeper = open(&disk.crash(Crash::Power), &tail_bytes()).unwrap();
+    let want: Known = (5..9).map(|t| ((1, t), value(1, t).to_bits())).collect();
+    assert_eq!(found(&keeper), want);
 }
 
 const WAL: &str = "/data/shards/0000-of-0001/wal";

@@ -272,6 +272,57 @@ fn a_head_that_was_cut_answers_as_one_that_was_not() {
     }
 }
 
+/// What is imported, of series that live and of others, among their samples and before them.
+fn import(keeper: &Keeper, rng: &mut Rng, until: Timestamp, known: &mut Answer) {
+    for _ in 0..20 {
+        let n = rng.below(12).to_string();
+        let labels = Labels::from_pairs([("__name__", "old"), ("i", &n)]);
+        let time = match rng.below(3) {
+            0 => rng.below(until.max(1) as u64) as i64,
+            _ => -(rng.below(200) as i64 * 1_800_000),
+        };
+        let floats = &mut known.entry(labels.to_string()).or_default().0;
+        if let Err(at) = floats.binary_search_by_key(&time, |s| s.0) {
+            let v = rng.below(100) as f64;
+            assert_eq!(keeper.deposit(&labels, [(time, v)].into_iter(), Timestamp::MIN), 0);
+            floats.insert(at, (time, v.to_bits(), 0));
+        }
+    }
+    block_on(keeper.settle_deposit()).expect("blocks");
+}
+
+#[test]
+fn what_is_imported_lies_beside_what_was_scraped_through_cuts_merges_and_kills() {
+    for seed in 50..54 {
+        let (mut house, plain) = (House::new(), House::new());
+        let (mut world, pulse, mut rng) = (World::new(seed, 1), pulse(), Rng::seeded(seed));
+        let mut imported = Answer::new();
+        for step in 0..300 {
+            world.step(1, |_, batch| {
+                house.keeper.append(house.keeper.generation(), batch).expect("room");
+                plain.keeper.append(plain.keeper.generation(), batch).expect("room");
+            });
+            if step % 7 == 6 {
+                import(&house.keeper, &mut rng, world.time, &mut imported);
+            }
+            match step % 60 {
+                39 => block_on(house.keeper.cut_now(&pulse, world.time - 100)).expect("a block"),
+                49 => {
+                    block_on(house.keeper.compact_once());
+                }
+                59 => house = house.killed(),
+                _ => continue,
+            }
+            let mut want = asked(&plain.keeper, &all(), Timestamp::MIN, Timestamp::MAX);
+            want.extend(imported.clone());
+            let have = asked(&house.keeper, &all(), Timestamp::MIN, Timestamp::MAX);
+            assert_eq!(have, want, "seed {seed}, step {step}");
+        }
+        let blocks = house.keeper.store().all().len();
+        assert!(blocks < 200, "many imports end as few blocks ({blocks})");
+    }
+}
+
 #[test]
 fn blocks_become_one_and_answer_the_same() {
     let (mut house, mut world, pulse) = (House::new(), World::new(21, 1), pulse());

@@ -21,6 +21,7 @@ use crate::shard::block::Store;
 use crate::shard::block::retention::Retention;
 use crate::shard::checkpoint;
 use crate::shard::commons::Commons;
+use crate::shard::deposit::Deposit;
 use crate::shard::probe::Probe;
 use crate::shard::read_ahead::Damage;
 use crate::shard::turn::Turn;
@@ -194,6 +195,9 @@ pub struct Keeper {
     pub(in crate::shard) retention: RefCell<Retention>,
     /// Held by who changes which blocks there are, or deletes of them or the head.
     pub(in crate::shard) turn: Turn,
+    /// Old samples on their way to blocks; held by who writes them there.
+    pub(in crate::shard) deposit: RefCell<Deposit>,
+    pub(in crate::shard) deposit_turn: Turn,
     pending: RefCell<Pending>,
     log: RefCell<Option<Log>>,
     pub(in crate::shard) state: RefCell<LogState>,
@@ -271,6 +275,8 @@ impl Keeper {
             store: Rc::new(store),
             retention: RefCell::default(),
             turn: Turn::default(),
+            deposit: RefCell::default(),
+            deposit_turn: Turn::default(),
             pending: RefCell::new(Pending::open(tail, place.owner, sequence)),
             log: RefCell::new(Some(log)),
             state: RefCell::new(LogState::Writing),
@@ -305,6 +311,11 @@ impl Keeper {
         }
         keeper.tell_commons();
         Ok(keeper)
+    }
+
+    /// From when on the head answers; blocks have what was before. `None` where nothing was cut.
+    pub fn blocks_end(&self) -> Option<Timestamp> {
+        self.shard().head.blocks_end()
     }
 
     /// The shard's blocks.

@@ -15,6 +15,7 @@ pub mod cut;
 pub mod deep;
 pub mod deep_meta;
 pub mod delete;
+pub mod deposit;
 pub mod exemplars;
 mod far;
 pub mod head;

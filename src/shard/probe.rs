@@ -34,6 +34,10 @@ pub struct Probe {
     pub compactions_triggered: Cell<u64>,
     pub compactions: Cell<u64>,
     pub failed_compactions: Cell<u64>,
+    /// Old samples that were taken for blocks, those too old to be kept, and the blocks written of them.
+    pub deposited: Cell<u64>,
+    pub deposits_refused: Cell<u64>,
+    pub deposit_blocks: Cell<u64>,
     /// How often the head gave memory back, and series that it dropped.
     pub truncations: Cell<u64>,
     pub series_removed: Cell<u64>,

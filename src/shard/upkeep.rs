@@ -23,7 +23,7 @@ use crate::shard::keeper::{Keeper, LogState};
 pub const RANGE_MS: i64 = 2 * 3600 * 1000;
 
 /// The longest range of one block, as Prometheus's.
-const RANGE_MAX_MS: i64 = 31 * 24 * 3600 * 1000;
+pub(in crate::shard) const RANGE_MAX_MS: i64 = 31 * 24 * 3600 * 1000;
 
 /// The head is cut when it spans more than this: half a range is slack for what comes late.
 const SPAN_MS: i64 = RANGE_MS / 2 * 3;
@@ -56,6 +56,9 @@ impl Keeper {
                 break;
             }
             self.ask_checkpoint();
+        }
+        if let Err(e) = self.settle_deposit().await {
+            tracing::error!(error = %e, "what was imported cannot be written to blocks: it is tried again");
         }
         self.retain_blocks().await;
         while self.cut_due().is_none() && self.compact_once().await {}

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::exchange::{ours, run, said};
+use crate::exchange::{ours, said};
 use crate::house::{Dir, House, Server, eventually, seconds, try_request};
 
 pub(crate) const SERIES: usize = 25;
@@ -143,10 +143,24 @@ fn hours_that_were_cut_are_answered_as_before_through_kills_and_other_shards() {
     said(&ours(), &["tsdb", "export", &format!("--storage.tsdb.path={data}"), &target]);
     let samples = said(&ours(), &["tsdb", "dump", &target]).lines().count();
     assert_eq!(samples, SERIES * 271, "all is exported, from blocks and head");
+    // What is given back is taken behind the blocks that are there, and a month before them, too.
     let into = format!("--storage.tsdb.path={data}");
-    let refused = run(&ours(), &["tsdb", "import", &target, &into]);
-    let text = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && text.contains("holds blocks already"), "{text}");
+    let older: String = (0..SERIES as i64)
+        .flat_map(|i| (0..100).map(move |n| (i, n)))
+        .map(|(i, n)| {
+            format!("m{}_total{{i=\"{i}\"}} {n} {}\n", i % 4, seconds(start - 30 * 86_400_000 + n * 60_000))
+        })
+        .collect();
+    let file = out.write("older.om", &format!("{older}# EOF\n"));
+    let month = out.path().join("month").display().to_string();
+    said(&ours(), &["tsdb", "create-blocks-from", "openmetrics", &file.display().to_string(), &month]);
+    for from in [&target, &month] {
+        println!("{}", said(&ours(), &["tsdb", "import", from, &into]));
+    }
+    let running = other.start().expect("it ran before");
+    assert_eq!(answers(&running, start, end), expect, "after the import");
+    let count = running.query_at("sum(count_over_time({__name__=~\"m._total\"}[31d]))", end);
+    assert_eq!(count[0]["value"][1], (SERIES * (271 + 100)).to_string().as_str());
 }
 
 const CLASSES: &str = "scrape_configs: []

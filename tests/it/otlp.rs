@@ -9,6 +9,7 @@ use crate::house::{Dir, House, Process, Response, Server, eventually, try_reques
 use crate::peers;
 
 mod exporters;
+mod victoria;
 
 const ENABLED: &str = "--web.enable-otlp-receiver";
 const PATH: &str = "/api/v1/otlp/v1/metrics";

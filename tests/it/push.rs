@@ -54,6 +54,73 @@ fn what_is_imported_is_found() {
     assert_eq!(running.get("/api/v1/import").status, 405);
 }
 
+/// Thirty days of a sample every five minutes, up to half an hour ago: (time, value) of a series.
+fn old_samples(series: usize, now: i64) -> Vec<(i64, f64)> {
+    let first = now - 30 * 86_400_000;
+    let count = 30 * 288 - 6;
+    (0..count).map(|i| (first + i * 300_000, (i * 7 + series as i64 * 1000) as f64 / 8.0)).collect()
+}
+
+/// All samples of a series, as the API has them.
+fn raw(server: &Server, selector: &str, range: &str) -> Vec<(i64, f64)> {
+    let mut out = Vec::new();
+    let answer = server.data("query", &[("query", &format!("{selector}[{range}]"))]);
+    for value in answer["result"][0]["values"].as_array().into_iter().flatten() {
+        let ms = (value[0].as_f64().expect("a time") * 1000.0).round() as i64;
+        out.push((ms, value[1].as_str().and_then(|v| v.parse().ok()).expect("a value")));
+    }
+    out
+}
+
+#[test]
+fn thirty_days_come_in_behind_a_server_that_scrapes_and_outlive_it() {
+    let target = crate::target::Target::with("live 1\nold{series=\"0\"} 5\n");
+    let config = format!(
+        "scrape_configs: [{{job_name: j, scrape_interval: 1s, static_configs: [{{targets: ['{}']}}]}}]\n",
+        target.address()
+    );
+    let house = House::new("import-old", &config).with("--storage.tsdb.retention.time=60d");
+    let Some(mut running) = house.start() else { return };
+    crate::house::eventually("it scrapes", || running.value("live"));
+    let now = now_ms();
+    let mut lines = String::new();
+    for series in 0..20 {
+        let samples = old_samples(series, now);
+        let times: Vec<String> = samples.iter().map(|s| s.0.to_string()).collect();
+        let values: Vec<String> = samples.iter().map(|s| s.1.to_string()).collect();
+        lines += &format!(
+            "{{\"metric\":{{\"__name__\":\"old\",\"series\":\"{series}\"}},\"values\":[{}],\"timestamps\":[{}]}}\n",
+            values.join(","),
+            times.join(",")
+        );
+    }
+    let answer = send(&running, "POST", "/api/v1/import", lines.as_bytes());
+    assert_eq!((answer.status, answer.text().as_str()), (204, ""));
+    // A page in order of time, with series that are scraped, between the samples that are there; and what is too old.
+    let page: String = (0..1000)
+        .map(|i| format!("page{{i=\"{}\"}} {i} {}\n", i % 10, now - 86_400_000 + i * 1000))
+        .collect();
+    let answer = send(&running, "POST", "/api/v1/import/prometheus", page.as_bytes());
+    assert_eq!((answer.status, answer.text().as_str()), (204, ""));
+    let ancient = format!("ancient 1 {}\nancient 2 {}\n", now - 61 * 86_400_000, now - 3_600_000);
+    let answer = send(&running, "POST", "/api/v1/import/prometheus", ancient.as_bytes());
+    let text = "1 samples are older than the retention time and were refused\n";
+    assert_eq!((answer.status, answer.text().as_str()), (400, text));
+    running.process.kill();
+    for _ in 0..2 {
+        let again = house.start().expect("it started before");
+        for series in 0..20 {
+            let selector = format!("old{{series=\"{series}\",job=\"\"}}");
+            assert!(raw(&again, &selector, "31d") == old_samples(series, now), "series {series}");
+        }
+        assert_eq!(again.value("count(count_over_time(page[2d]) == 100)").as_deref(), Some("10"));
+        assert_eq!(again.value("sum_over_time(ancient[61d])").as_deref(), Some("2"));
+        crate::house::eventually("it scrapes", || again.value("live"));
+        running = again;
+        running.process.kill();
+    }
+}
+
 #[test]
 fn pushed_groups_stay_until_they_are_deleted() {
     let house = House::new("gateway", "global: {scrape_interval: 1s}\n");

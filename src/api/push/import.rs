@@ -51,6 +51,8 @@ struct Outcome {
     fault_count: u64,
     /// The shards could not take a piece: the sender must come again.
     failure: Option<Answer>,
+    /// Something is not durable before the shards have written it to blocks.
+    is_deposited: bool,
 }
 
 impl Import {
@@ -100,6 +102,13 @@ impl Import {
                 Ok(plain) => outcome.write(front, &reading, plain.into_owned(), connection).await,
                 Err(e) => return self.refused(&e.to_string()),
             }
+        }
+        if outcome.is_deposited
+            && outcome.failure.is_none()
+            && let Err(e) = front.backend.settle_imports().await
+        {
+            outcome.failure =
+                Some(Answer { status: 503, text: e.text, retry_after: Some(1), ..Answer::default() });
         }
         match outcome.failure {
             Some(answer) => answered(answer),
@@ -186,7 +195,8 @@ impl Outcome {
         if body.is_empty() {
             return;
         }
-        let answer = written(front, Terms::Part, body, connection).await;
+        let answer = written(front, Terms::Import, body, connection).await;
+        self.is_deposited |= answer.deposited > 0;
         match answer.status {
             204 => {}
             400 => answer.text.lines().for_each(|l| self.fault(l.to_owned())),
