@@ -71,6 +71,9 @@ where
                 std::thread::yield_now();
             }
             if answer.is_pending() {
+                if !gauge.is_light() {
+                    return Poll::Ready(None);
+                }
                 answer = query.as_mut().poll(cx);
             }
             if answer.is_ready() {

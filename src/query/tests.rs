@@ -315,24 +315,24 @@ fn info_metrics_that_cannot_be_told_apart_are_an_error_even_where_no_series_is_o
 }
 
 #[test]
-fn a_changed_sign_unites_no_series_that_take_turns_and_a_function_does() {
+fn a_changed_sign_and_changed_labels_unite_series_that_take_turns() {
     let mut local = Local::new(2);
     for (name, time) in [("a", 0), ("b", 600_000)] {
-        let labels = Labels::from_pairs([("__name__", name), ("i", "1")]);
+        let labels = Labels::from_pairs([("__name__", name), ("i", "1"), ("j", name)]);
         local.owner(&labels).append_float(&labels, time, 0, 1.0).unwrap();
     }
     let engine = Engine::new(Options::default());
-    let when = When::Range { start: 0, end: 600_000, step: 60_000 };
-    for (text, is_error) in [
-        (r#"-{__name__=~"a|b"}"#, true),
-        (r#"-({__name__=~"a|b"} > 0)"#, true),
-        (r#"-topk(1, {__name__=~"a|b"})"#, true),
-        (r#"abs({__name__=~"a|b"})"#, false),
-        (r#"-abs({__name__=~"a|b"})"#, false),
-        (r#"-topk(1, {__name__="a"})"#, false),
+    let when = When::Range { start: 0, end: 600_000, step: 600_000 };
+    for text in [
+        r#"label_replace(-{i="1"}, "j", "", "", "")"#,
+        r#"-label_replace({i="1"}, "j", "", "", "")"#,
+        r#"label_join(-{i="1"}, "j", "", "k")"#,
     ] {
-        let error = ask(&engine, &local, text, when).err().map(|e| e.to_string());
-        let expect = is_error.then(|| "vector cannot contain metrics with the same labelset".to_owned());
-        assert_eq!(error, expect, "{text}");
+        match ask(&engine, &local, text, when) {
+            Ok(Answer { value: Value::Matrix(m), .. }) => {
+                assert_eq!((m.len(), m[0].floats.len()), (1, 2), "{text}")
+            }
+            other => panic!("{text}: {other:?}"),
+        }
     }
 }

@@ -139,18 +139,9 @@ impl Evaluator<'_> {
     async fn negate(&mut self, inner: &Node, steps: Steps) -> Result<Frame, Error> {
         match self.eval(inner, steps).await? {
             Frame::Scalar(v) => Ok(Frame::Scalar(v.into_iter().map(|v| -v).collect())),
-            Frame::Rows(rows) => self.negated(rows).map(Frame::Rows),
+            Frame::Rows(rows) => self.mapped(rows, &Map::Negate).map(Frame::Rows),
             other => Err(unexpected("a scalar or an instant vector", &other)),
         }
-    }
-
-    /// Rows with the other sign. Whole series lose their names here, not the elements of a step: two that become the
-    /// same are an error even where they are never there together.
-    fn negated(&mut self, rows: Vec<Row>) -> Result<Vec<Row>, Error> {
-        let count = rows.iter().filter(|r| !r.is_empty()).count();
-        let rows = self.mapped(rows, &Map::Negate)?;
-        let is_settled = self.settings.delayed_name_removal || rows.len() == count;
-        if is_settled { Ok(rows) } else { Err(Error::Execution(SAME_LABELS.into())) }
     }
 
     /// Applies a map to rows that are above the shards.
@@ -185,13 +176,14 @@ impl Evaluator<'_> {
 
     async fn chain_rows(&mut self, found: &Found<'_>, steps: Steps) -> Result<Vec<Row>, Error> {
         let chain = self.chain(found, steps).await?;
-        let (drops, drops_of_series) = (found.drops_name(), found.drops_names_of_series());
+        let is_window = matches!(chain.read, Read::Window { .. });
+        let drops = found.drops_name();
         let rows = match self.fragment(chain, None, steps).await? {
             Outcome::Rows(rows) => rows,
             _ => Vec::new(),
         };
         if drops && !self.settings.delayed_name_removal {
-            if drops_of_series && rows.windows(2).any(|w| w[0].labels == w[1].labels) {
+            if is_window && rows.windows(2).any(|w| w[0].labels == w[1].labels) {
                 return Err(Error::Execution(SAME_LABELS.into()));
             }
             return united(rows);

@@ -132,17 +132,6 @@ impl<'a> Found<'a> {
         self.reads_name_away() || self.maps.iter().any(FoundMap::drops_name)
     }
 
-    /// Whether series that are the same without their names are an error even where they never have a sample at one
-    /// step: where ranges of samples are read and where signs are changed, whole series lose their names, not the
-    /// elements of a step.
-    pub fn drops_names_of_series(&self) -> bool {
-        let first = self.maps.iter().find(|m| m.drops_name());
-        match self.read {
-            FoundRead::Window { .. } => true,
-            _ => !self.reads_name_away() && matches!(first, Some(FoundMap::Negate)),
-        }
-    }
-
     fn reads_name_away(&self) -> bool {
         match &self.read {
             FoundRead::Latest(_) => false,

@@ -57,6 +57,16 @@ pub(crate) const CHANGED: &[Changed] = &[
         },
     },
     Changed {
+        name: "series that take turns and become one by a changed sign or label were an error, and are one series now",
+        applies: |c| {
+            let is_sign = matches!(c.tree.unparen(), Expr::Unary(_));
+            let renames = ["label_replace", "label_join"].iter().any(|f| call(c.tree, f).is_some());
+            (is_sign || renames)
+                && error(c.theirs) == "vector cannot contain metrics with the same labelset"
+                && c.ours["status"] == "success"
+        },
+    },
+    Changed {
         name: "what follows from the last digits of a part, which mathematics or a mean has given otherwise",
         applies: |c| c.has_soft_part,
     },
