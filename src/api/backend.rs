@@ -13,6 +13,7 @@ use crate::api::error::ApiError;
 use crate::push::gateway::Gateway;
 use crate::push::{self, otlp};
 use crate::query::account::Progress;
+use crate::query::plan::physical::MaxResolution;
 use crate::query::value::Value;
 use crate::remote::{self, Protocol, Terms};
 
@@ -28,6 +29,8 @@ pub struct Question {
     pub step: i64,
     pub timeout: Option<Duration>,
     pub lookback_ms: Option<i64>,
+    /// How coarse aggregates may be; `None` where nothing is said.
+    pub max_resolution: Option<MaxResolution>,
     pub stats: Stats,
     pub origin: Origin,
 }
@@ -213,6 +216,8 @@ pub struct BlockStatus {
     pub level: u32,
     /// The selector of its retention class; empty for none.
     pub class: String,
+    /// Length of its windows in ms, where it has aggregates; 0 where it has samples.
+    pub resolution_ms: i64,
     pub float_count: u64,
     pub histogram_count: u64,
     pub series_count: u64,

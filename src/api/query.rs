@@ -8,6 +8,7 @@ use crate::api::backend::{Answer, Backend, Origin, Question, Stats};
 use crate::api::error::ApiError;
 use crate::api::params::{Params, parse_step};
 use crate::api::respond;
+use crate::query::plan::physical::MaxResolution;
 use crate::query::value::Value;
 
 /// Points of one series that an answer may have.
@@ -64,6 +65,7 @@ async fn ask(
                 .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?,
         ),
     };
+    let max_resolution = max_resolution_of(params.first("max_source_resolution"))?;
     let (stats, stats_warning) = stats_of(params.first("stats"));
     let question = Question {
         text: params.first("query").to_owned(),
@@ -72,6 +74,7 @@ async fn ask(
         step,
         timeout,
         lookback_ms,
+        max_resolution,
         stats,
         origin,
     };
@@ -97,6 +100,21 @@ pub fn parse(backend: &dyn Backend, params: &Params) -> Result<Response, ApiErro
 
 fn tree_of(backend: &dyn Backend, params: &Params) -> Result<promql::Expr, ApiError> {
     promql::parse(params.first("query"), backend.language()).map_err(|e| ApiError::bad_parameter("query", e))
+}
+
+/// How coarse aggregates may be, as Thanos has it; Prometheus does not look.
+fn max_resolution_of(text: &str) -> Result<Option<MaxResolution>, ApiError> {
+    match text {
+        "" => Ok(None),
+        "auto" => Ok(Some(MaxResolution::Auto)),
+        text => match parse_step(text).map_err(|e| ApiError::bad_parameter("max_source_resolution", e))? {
+            ms if ms < 0 => Err(ApiError::bad_parameter(
+                "max_source_resolution",
+                "negative resolutions are not accepted. Try a positive duration, 0s or auto",
+            )),
+            ms => Ok(Some(MaxResolution::Fixed(ms))),
+        },
+    }
 }
 
 fn stats_of(text: &str) -> (Stats, Option<String>) {

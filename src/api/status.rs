@@ -184,6 +184,14 @@ fn block(j: &mut Json, b: &BlockStatus) {
         if !b.class.is_empty() {
             j.text_member("class", &b.class);
         }
+        // Thanos's place for it, and only where there are aggregates.
+        if b.resolution_ms > 0 {
+            j.key("thanos");
+            j.object(|j| {
+                j.key("downsample");
+                j.object(|j| j.raw_member("resolution", &b.resolution_ms.to_string()));
+            });
+        }
     });
 }
 

@@ -28,7 +28,7 @@ use crate::app::house::{deal, jobs_of, retain, set_exemplars};
 use crate::app::metrics::{self, BlockFigures, ExemplarFigures, Requests, ShardFigures};
 use crate::app::query_log::{Entry, QueryLog, Times, stats_json};
 use crate::app::retention;
-use crate::config::{self, Config};
+use crate::config::{self, Config, SourceResolution};
 use crate::push::gateway::Gateway;
 use crate::push::{self, otlp};
 use crate::query;
@@ -37,7 +37,7 @@ use crate::query::engine::{Engine, Listed, Phase, Request, When};
 use crate::query::exec::access::Access;
 use crate::query::exec::scan;
 use crate::query::merge::{Pending, Shards};
-use crate::query::plan::physical::Fragment;
+use crate::query::plan::physical::{Fragment, MaxResolution};
 use crate::remote::{self, Protocol, Terms};
 use crate::rt::{Clock, Moment, TaskClass};
 use crate::scrape::Job;
@@ -232,6 +232,16 @@ impl HouseBackend {
         Ok(())
     }
 
+    /// How coarse the aggregates may be that a question reads: as it says, else as the configuration does for a range.
+    fn max_resolution(&self, question: &Question) -> MaxResolution {
+        let configured = || match self.loaded().config.storage.max_source_resolution {
+            _ if question.step == 0 => MaxResolution::Fixed(0),
+            SourceResolution::Auto => MaxResolution::Auto,
+            SourceResolution::Fixed(ms) => MaxResolution::Fixed(i64::try_from(ms).unwrap_or(i64::MAX)),
+        };
+        question.max_resolution.unwrap_or_else(configured)
+    }
+
     fn figures(&self) -> Reply<Vec<ShardFigures>> {
         self.on_all(figures_of)
     }
@@ -285,6 +295,9 @@ fn blocks_of(keeper: &Keeper) -> BlockFigures {
         failed_compactions: p.failed_cuts.get() + p.failed_compactions.get(),
         truncations: p.truncations.get(),
         series_removed: p.series_removed.get(),
+        downsamplings: p.downsamplings.get(),
+        downsampled_samples: p.downsampled_samples.get(),
+        failed_downsamplings: p.failed_downsamplings.get(),
         time_retentions: p.time_retentions.get(),
         size_retentions: p.size_retentions.get(),
         cache_bytes: store.cache.bytes() as u64,
@@ -301,13 +314,15 @@ fn blocks_of(keeper: &Keeper) -> BlockFigures {
 
 /// One entry for what the shards have of a range. A file that several shards read is counted once for each.
 fn block_statuses(blocks: impl Iterator<Item = (Header, BlockStats, u64)>) -> Vec<BlockStatus> {
-    let mut all: BTreeMap<(Timestamp, Timestamp, u32, String), BlockStatus> = BTreeMap::new();
+    let mut all: BTreeMap<(Timestamp, Timestamp, u32, String, i64), BlockStatus> = BTreeMap::new();
     for (h, stats, tombstones) in blocks {
         let class = h.class.as_ref().map_or_else(String::new, |c| c.selector.to_string());
-        let key = (h.mint, h.maxt, h.level, class.clone());
+        let resolution_ms = h.resolution_ms();
+        let key = (h.mint, h.maxt, h.level, class.clone(), resolution_ms);
         let status = all.entry(key).or_insert_with(|| BlockStatus {
             ulid: ulid_of(&h),
             class,
+            resolution_ms,
             min_time: h.mint,
             max_time: h.maxt,
             level: h.level,
@@ -329,6 +344,9 @@ fn ulid_of(h: &Header) -> String {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     for n in [h.owner.directory_id, h.mint as u64, h.maxt as u64, u64::from(h.level)] {
         hash.update(&n.to_le_bytes());
+    }
+    if let Some(a) = h.aggregates {
+        hash.update(&a.resolution_ms.to_le_bytes());
     }
     hash.update(h.class.as_ref().map_or(&[], |c| c.selector.as_bytes()));
     let number = u128::from(h.maxt.max(0) as u64) << 80 | hash.digest128() >> 48;
@@ -392,6 +410,7 @@ impl Backend for HouseBackend {
         let log = self.query_log.clone();
         let per_step = self.flags.features.iter().any(|f| f == "promql-per-step-stats");
         let (commons, now_ms) = (self.commons.clone(), self.clock.now_ms());
+        let max_resolution = self.max_resolution(&question);
         let timeout = question.timeout.map_or(self.query_timeout, |t| t.min(self.query_timeout));
         Box::pin(async move {
             let token = Token::default();
@@ -401,6 +420,7 @@ impl Backend for HouseBackend {
             };
             let mut request = Request::new(question.text.clone(), when);
             request.lookback_ms = question.lookback_ms;
+            request.max_resolution = max_resolution;
             request.token = token.clone();
             let shards = MeshShards { mesh: mesh?, token: token.clone() };
             request.asked = clock.now();

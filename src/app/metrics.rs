@@ -64,6 +64,9 @@ pub struct BlockFigures {
     pub failed_compactions: u64,
     pub truncations: u64,
     pub series_removed: u64,
+    pub downsamplings: u64,
+    pub downsampled_samples: u64,
+    pub failed_downsamplings: u64,
     pub time_retentions: u64,
     pub size_retentions: u64,
     pub cache_bytes: u64,
@@ -407,7 +410,7 @@ type ByType = fn(&ShardFigures) -> (u64, u64);
 type OfBlocks = fn(&BlockFigures) -> u64;
 
 /// Families of blocks: name, type, help.
-const BLOCK_FAMILIES: [(&str, &str, &str, OfBlocks); 19] = [
+const BLOCK_FAMILIES: [(&str, &str, &str, OfBlocks); 22] = [
     ("prometheus_tsdb_blocks_loaded", "gauge", "Number of currently loaded data blocks", |b| b.loaded),
     (
         "prometheus_tsdb_storage_blocks_bytes",
@@ -457,6 +460,18 @@ const BLOCK_FAMILIES: [(&str, &str, &str, OfBlocks); 19] = [
         "The number of times that blocks were deleted because the maximum number of bytes was exceeded.",
         |b| b.size_retentions,
     ),
+    (
+        "systole_downsampled_blocks_total",
+        "counter",
+        "Blocks of aggregates that were made of samples or of other aggregates.",
+        |b| b.downsamplings,
+    ),
+    ("systole_downsampled_samples_total", "counter", "Samples that aggregates were made of.", |b| {
+        b.downsampled_samples
+    }),
+    ("systole_downsampling_failures_total", "counter", "How often aggregates could not be written.", |b| {
+        b.failed_downsamplings
+    }),
     ("systole_block_cache_bytes", "gauge", "Bytes read of blocks and kept.", |b| b.cache_bytes),
     ("systole_block_cache_hits_total", "counter", "Pieces of blocks found in the cache.", |b| b.cache_hits),
     ("systole_block_cache_misses_total", "counter", "Pieces of blocks that were not in the cache.", |b| {

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use model::time::parse_duration;
 use model::{Labels, TargetGroup};
 
 use super::error::Problem;
@@ -10,8 +11,11 @@ use super::http_client::{Auth, Given, HeaderValues, HttpClient, OAuth2, Proxy, S
 use super::schema::{Block, Kind, Value};
 use super::scrape::{NameEscaping, NativeHistograms, Scheme, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
 use super::table::scrape::{rules, scheme_of};
-use super::table::storage::{OTLP, matchers_of, selector_text};
-use super::{Global, Otlp, Retention, RetentionClass, Storage, Translation};
+use super::table::storage::{OTLP, RESOLUTION_NAMES, matchers_of, selector_text};
+use super::{
+    Downsample, Global, Otlp, RESOLUTIONS_MS, Retention, RetentionClass, SourceResolution, Storage,
+    Translation,
+};
 
 /// Makes the paths of a section relative to where the process stands, not to the file they were written in.
 pub(super) fn resolve_paths(block: &mut Block, dir: &Path) {
@@ -75,6 +79,8 @@ pub(super) fn storage(root: &Block) -> Storage {
             .iter()
             .map(class)
             .collect(),
+        downsample: downsample(tsdb),
+        max_source_resolution: max_source_resolution(tsdb),
         exemplars_max: storage.and_then(|s| s.section("exemplars")).map(|e| e.int("max_exemplars")),
     }
 }
@@ -82,7 +88,36 @@ pub(super) fn storage(root: &Block) -> Storage {
 /// One that was checked where it was read.
 fn class(block: &Block) -> RetentionClass {
     let matchers = matchers_of(block.text("selector")).unwrap_or_default();
-    RetentionClass { selector: selector_text(&matchers), matchers, time_ms: block.uint("time") }
+    RetentionClass {
+        selector: selector_text(&matchers),
+        matchers,
+        time_ms: block.uint("time"),
+        downsample: downsample(Some(block)),
+    }
+}
+
+/// What `downsample` of a section says, the finest first.
+fn downsample(block: Option<&Block>) -> Vec<Downsample> {
+    let Some(section) = block.and_then(|b| b.section("downsample")) else { return Vec::new() };
+    let of = |(name, resolution): (&str, i64)| {
+        let block = section.section(name)?;
+        let resolution_ms = resolution.unsigned_abs();
+        Some(Downsample {
+            resolution_ms,
+            after_ms: block.uint("after"),
+            retention_ms: block.uint("retention"),
+        })
+    };
+    RESOLUTION_NAMES.into_iter().zip(RESOLUTIONS_MS).filter_map(of).collect()
+}
+
+/// Checked where it was read.
+fn max_source_resolution(tsdb: Option<&Block>) -> SourceResolution {
+    let text = tsdb.and_then(|t| t.section("downsample")).map_or("", |d| d.text("max_source_resolution"));
+    match text {
+        "auto" => SourceResolution::Auto,
+        text => SourceResolution::Fixed(parse_duration(text).map_or(0, i64::unsigned_abs)),
+    }
 }
 
 pub(super) fn otlp(root: &Block) -> Otlp {

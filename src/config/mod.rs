@@ -69,6 +69,10 @@ pub struct Storage {
     pub retention: Option<Retention>,
     /// In the order in which a series is held against them.
     pub retention_classes: Vec<RetentionClass>,
+    /// Aggregates of the series of no class, the finest first.
+    pub downsample: Vec<Downsample>,
+    /// How coarse the aggregates may be that a range query reads which does not say.
+    pub max_source_resolution: SourceResolution,
     /// `None` where the file does not say; none are kept from 0 down.
     pub exemplars_max: Option<i64>,
 }
@@ -119,6 +123,27 @@ pub struct RetentionClass {
     pub selector: String,
     pub matchers: Vec<Matcher>,
     pub time_ms: u64,
+    pub downsample: Vec<Downsample>,
+}
+
+/// Resolutions that aggregates may have, the finest first.
+pub const RESOLUTIONS_MS: [i64; 2] = [300_000, 3_600_000];
+
+/// What is made of samples when they are old.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Downsample {
+    pub resolution_ms: u64,
+    pub after_ms: u64,
+    pub retention_ms: u64,
+}
+
+/// How coarse aggregates may be that stand for samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceResolution {
+    /// As the step allows.
+    Auto,
+    /// 0 for samples alone.
+    Fixed(u64),
 }
 
 /// 0 is no bound.

@@ -613,3 +613,62 @@ fn retention_classes_that_cannot_be_are_refused_with_the_reason() {
         assert!(have.contains(want), "{list}: {have}");
     }
 }
+
+/// What is made of samples of no class, and of those of the only one; or what is said of it.
+fn downsampled(tsdb: &str) -> Result<(Vec<Downsample>, Vec<Downsample>, SourceResolution), String> {
+    let text = format!("storage: {{tsdb: {{{tsdb}}}}}\n");
+    let read = Config::parse(Path::new("prometheus.yml"), &text, Reading::ToRun, &|_| None);
+    let storage = read.map_err(|e| e.to_string())?.storage;
+    let of_class = storage.retention_classes.into_iter().next().map_or(Vec::new(), |c| c.downsample);
+    Ok((storage.downsample, of_class, storage.max_source_resolution))
+}
+
+#[test]
+fn downsampling_is_read_with_the_ages_of_thanos() {
+    let of = |resolution_ms, after: u64, days: u64| Downsample {
+        resolution_ms,
+        after_ms: after * 3_600_000,
+        retention_ms: days * 86_400_000,
+    };
+    let raw = SourceResolution::Fixed(0);
+    assert_eq!(downsampled(""), Ok((Vec::new(), Vec::new(), raw)));
+    assert_eq!(downsampled("downsample: {}"), Ok((Vec::new(), Vec::new(), raw)));
+    assert_eq!(
+        downsampled("downsample: {1h: {retention: 5y}, 5m: {retention: 180d}, max_source_resolution: auto}"),
+        Ok((vec![of(300_000, 40, 180), of(3_600_000, 240, 1825)], Vec::new(), SourceResolution::Auto))
+    );
+    let class = "retention_classes: [{selector: up, time: 1d, downsample: {5m: {after: 2h, retention: 9d}}}]";
+    assert_eq!(downsampled(class), Ok((Vec::new(), vec![of(300_000, 2, 9)], raw)));
+    let fixed = downsampled("downsample: {max_source_resolution: 5m}").map(|d| d.2);
+    assert_eq!(fixed, Ok(SourceResolution::Fixed(300_000)));
+}
+
+#[test]
+fn downsampling_that_cannot_be_is_refused_with_the_reason() {
+    for (tsdb, want) in [
+        ("downsample: {5m: {}}", "aggregates must have a 'retention' greater than 0"),
+        ("downsample: {5m: {retention: 0s}}", "aggregates must have a 'retention' greater than 0"),
+        ("downsample: {10m: {retention: 1d}}", "field 10m not found in type config.Downsample"),
+        ("downsample: {5m: {after: soon, retention: 1d}}", "not a valid duration string"),
+        ("downsample: {max_source_resolution: low}", "must be 'auto' or a duration such as 5m, got \"low\""),
+        (
+            "retention: {time: 40h}, downsample: {5m: {retention: 30d}}",
+            "aggregates of 5m are made of what is 1d16h old, and then within 8h, but 'retention.time' of 1d16h lets that go before: raise it, or lower 'after'",
+        ),
+        (
+            "downsample: {5m: {retention: 10d}, 1h: {retention: 1y}}",
+            "but 'downsample.5m.retention' of 10d lets that go before",
+        ),
+        (
+            "retention_classes: [{selector: up, time: 1d, downsample: {1h: {retention: 9d}}}]",
+            "aggregates of 1h are made of what is 10d old, and then within 8h, but 'time' of 1d",
+        ),
+        (
+            "retention_classes: [{selector: up, time: 1d, downsample: {max_source_resolution: auto}}]",
+            "field max_source_resolution not found in type config.Downsample",
+        ),
+    ] {
+        let have = downsampled(tsdb).expect_err(tsdb);
+        assert!(have.contains(want), "{tsdb}: {have}");
+    }
+}

@@ -15,7 +15,7 @@ use crate::query::annotations::Annotations;
 use crate::query::frame::{Cell, Frame, Row, Steps};
 use crate::query::merge::Shards;
 use crate::query::plan::logical::{Bounds, logical};
-use crate::query::plan::physical::Settings;
+use crate::query::plan::physical::{MaxResolution, Settings};
 use crate::query::value::{Element, SampleValue, Series, Value};
 use crate::rt::Moment;
 
@@ -74,12 +74,14 @@ pub struct Request {
     pub asked: Moment,
     /// Samples are counted for each step, too.
     pub counts_steps: bool,
+    pub max_resolution: MaxResolution,
 }
 
 impl Request {
     pub fn new(text: impl Into<String>, when: When) -> Request {
         let (lookback_ms, token, asked) = (None, Token::default(), Moment::default());
-        Request { text: text.into(), when, lookback_ms, token, asked, counts_steps: false }
+        let max_resolution = MaxResolution::Fixed(0);
+        Request { text: text.into(), when, lookback_ms, token, asked, counts_steps: false, max_resolution }
     }
 }
 
@@ -287,6 +289,7 @@ impl Engine {
                 delayed_name_removal: self.options.delayed_name_removal,
                 type_and_unit_labels: self.options.type_and_unit_labels,
                 use_start_timestamps: self.options.use_start_timestamps,
+                max_resolution: request.max_resolution,
             },
             account,
             notes: Annotations::default(),

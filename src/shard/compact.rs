@@ -48,7 +48,7 @@ async fn write_all(writer: &mut SetWriter, store: &Rc<Store>, blocks: &[Rc<Block
 }
 
 /// Metric names of all series, ascending; the empty one for those without.
-async fn metric_names(store: &Rc<Store>, blocks: &[Rc<Block>]) -> BTreeSet<String> {
+pub(in crate::shard) async fn metric_names(store: &Rc<Store>, blocks: &[Rc<Block>]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for block in blocks {
         for number in 0..block.directory.parts.len() {

@@ -207,7 +207,8 @@ fn a_power_cut_at_any_operation_of_a_cut_loses_nothing_acknowledged() {
 fn classed() -> Retention {
     let class = |value: &str| {
         let matchers = vec![Matcher::new(MatchOp::Regex, "i", value).expect("an expression")];
-        Class { mark: ClassMark { selector: value.into(), time_ms: 1 << 40 }, matchers }
+        let mark = ClassMark { selector: value.into(), time_ms: 1 << 40 };
+        Class { mark, matchers, downsampling: Vec::new() }
     };
     Retention { classes: Classes::new(vec![class("1|3"), class("2|3")]), ..Retention::default() }
 }

@@ -537,7 +537,7 @@ fn another_number_of_shards_reads_the_blocks_of_the_old_ones() {
 fn classes(values: &[&str]) -> Retention {
     let class = |value: &&str| {
         let mark = ClassMark { selector: format!("{{__name__=\"{value}\"}}").into(), time_ms: 1 << 40 };
-        Class { mark, matchers: vec![Matcher::equal("__name__", *value)] }
+        Class { mark, matchers: vec![Matcher::equal("__name__", *value)], downsampling: Vec::new() }
     };
     Retention { classes: Classes::new(values.iter().map(class).collect()), ..Retention::default() }
 }

@@ -3,19 +3,22 @@
 //! A question that begins before the head does gets an index of its own, of the series that it selects; it reads
 //! blocks through the shard's cache and the head in short looks, and hands out the same batches as a head does.
 
+use std::cmp::Reverse;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
-use model::{Matcher, SeriesId};
+use model::{Matcher, SeriesId, Timestamp};
 
 use crate::rt;
 use crate::shard::Shard;
+use crate::shard::block::aggregate::Windows;
 use crate::shard::block::cache::Key;
 use crate::shard::block::chunk::{self, Samples};
 use crate::shard::block::layout::PieceRef;
 use crate::shard::block::part::{Chunk, Kind, Part, Place};
 use crate::shard::block::{Block, Store};
 use crate::shard::index::{Full, SymbolId};
+use crate::shard::layers::{self, Layer, Reading};
 use crate::shard::select::{Batch, BatchSeries, Selection};
 use crate::shard::tombstones::Spans;
 
@@ -44,10 +47,32 @@ struct FoundChunk {
     deleted: Option<Rc<Spans>>,
 }
 
+/// What of the blocks is wanted.
+#[derive(Clone, Copy)]
+enum Wants {
+    Samples,
+    /// Aggregates in the place of samples, where there are any.
+    Layers(Reading),
+    /// Aggregates alone, whole.
+    Windows,
+}
+
+impl Wants {
+    fn takes(self, block: &Block, chunk: &Chunk) -> bool {
+        match (self, chunk.aggregate) {
+            (Wants::Samples | Wants::Layers(_), None) => block.is_raw(),
+            (Wants::Layers(reading), Some(column)) => !block.is_raw() && reading.takes(column),
+            (Wants::Windows, Some(_)) => !block.is_raw(),
+            _ => false,
+        }
+    }
+}
+
 pub struct Deep {
     store: Rc<Store>,
     blocks: Vec<Rc<Block>>,
     matchers: Vec<Vec<Matcher>>,
+    wants: Wants,
     selection: Selection,
     /// Names of the series selected, no samples.
     names: Shard,
@@ -78,6 +103,7 @@ impl Deep {
             store,
             blocks,
             matchers,
+            wants: Wants::Samples,
             head_series: selection.series().collect(),
             selection,
             names: Shard::default(),
@@ -91,6 +117,18 @@ impl Deep {
             is_full: false,
             missing: 0,
         }
+    }
+
+    /// Has aggregates, of those blocks that have any, stand for the samples of their time.
+    pub fn with_aggregates(mut self, reading: Reading) -> Deep {
+        self.wants = Wants::Layers(reading);
+        self
+    }
+
+    /// Of blocks of aggregates, has them handed out by [`Self::next_windows`].
+    pub fn of_windows(mut self) -> Deep {
+        self.wants = Wants::Windows;
+        self
     }
 
     /// Names some of the head's series; false when all are.
@@ -152,12 +190,15 @@ impl Deep {
         }
         let (deleted, of_block) = (block.deleted_of(number), self.part.0 as u32);
         let (mint, maxt) = (self.selection.wanted_from, self.selection.maxt);
+        let wants = self.wants;
         let mut symbols: Vec<Option<SymbolId>> = vec![None; part.symbol_count()];
         for series in ids {
             let deleted = deleted.as_ref().and_then(|d| d.of(series));
             let is_left = |c: &Chunk| {
                 let (from, to) = (c.first_time.max(mint), c.last_time.min(maxt));
-                c.overlaps(mint, maxt) && !deleted.is_some_and(|d| d.covers(from, to))
+                wants.takes(block, c)
+                    && c.overlaps(mint, maxt)
+                    && !deleted.is_some_and(|d| d.covers(from, to))
             };
             if !part.chunks(series).iter().any(is_left) || !block.has(part.series_hash(series)) {
                 continue;
@@ -219,6 +260,7 @@ impl Deep {
         let (mut to, mut samples) = (from, 0usize);
         let mut wanted: Vec<(Rc<Block>, PieceRef)> = Vec::new();
         while to < self.found.len() && to - from < BATCH_SERIES_MAX {
+            self.choose(to);
             let found = &self.found[to];
             samples += found.chunks.iter().map(|c| c.chunk.count as usize).sum::<usize>();
             // What the head adds is not known before it is read; three hours of it, say.
@@ -241,6 +283,38 @@ impl Deep {
         self.bodies = self.store.bodies(wanted).await;
         rt::yield_if_needed().await;
         to > from
+    }
+
+    /// Leaves out of a series what coarser aggregates stand for, and brings the coarsest to the front.
+    fn choose(&mut self, i: usize) {
+        let (blocks, chunks) = (&self.blocks, &mut self.found[i].chunks);
+        if chunks.iter().all(|c| c.chunk.aggregate.is_none()) {
+            return;
+        }
+        // A block that lies in another one of the same resolution comes behind it.
+        chunks.sort_by_key(|c| {
+            let header = &blocks[c.block as usize].header;
+            let resolution = header.resolution_ms();
+            let (mint, maxt) = if resolution > 0 { (header.mint, header.maxt) } else { (0, 0) };
+            (Reverse(resolution), mint, Reverse(maxt), c.block)
+        });
+        let mut covers: Vec<(u32, (Timestamp, Timestamp))> = Vec::new();
+        chunks.retain(|FoundChunk { block, chunk, .. }| {
+            let header = &blocks[*block as usize].header;
+            let (from, to) = match chunk.aggregate {
+                Some(_) => (header.mint, header.maxt),
+                None => (chunk.first_time, chunk.last_time.saturating_add(1)),
+            };
+            let is_inside = |(b, c): &(u32, (Timestamp, Timestamp))| b != block && c.0 <= from && to <= c.1;
+            // Histograms have no aggregates.
+            if chunk.kind.is_float() && covers.iter().any(is_inside) {
+                return false;
+            }
+            if chunk.aggregate.is_some() && covers.last().is_none_or(|c| c.0 != *block) {
+                covers.push((*block, (from, to)));
+            }
+            true
+        });
     }
 
     /// Decodes what was fetched into `batch`, with what the head has of the same series.
@@ -269,17 +343,88 @@ impl Deep {
                 samples.histograms.extend_from_slice(b.histograms_of(s));
                 samples.settle();
             }
+            let (mut weights, mut is_coarse) = (Vec::new(), false);
+            if let Wants::Layers(reading) = self.wants {
+                let layers = self.layers_of(i, reading);
+                is_coarse = !layers.is_empty();
+                if is_coarse {
+                    weights = layers::merge(reading, layers, &mut samples);
+                    let from = samples.times.partition_point(|t| *t < self.selection.wanted_from);
+                    weights.drain(..from.min(weights.len()));
+                    samples.cut_to(self.selection.wanted_from, self.selection.maxt);
+                }
+            }
             if !samples.is_empty() {
-                push(SeriesId(i as u32), &samples, &mut last_times, batch);
+                let coarse = is_coarse.then_some(weights.as_slice());
+                push(SeriesId(i as u32), &samples, coarse, &mut last_times, batch);
             }
             self.samples = samples;
         }
     }
 
-    /// Returns how many of the chunks are damaged.
+    /// The aggregates that stand for a series' samples, the coarsest first.
+    fn layers_of(&mut self, i: usize, reading: Reading) -> Vec<Layer> {
+        let (mut layers, mut missing) = (Vec::new(), 0);
+        for chunks in self.found[i].chunks.chunk_by(|a, b| a.block == b.block) {
+            let header = &self.blocks[chunks[0].block as usize].header;
+            if header.aggregates.is_none() {
+                break;
+            }
+            match self.windows_of(chunks) {
+                Some(w) => layers.push(Layer::new(reading, w, (header.mint, header.maxt))),
+                None => missing += 1,
+            }
+        }
+        self.missing += missing;
+        layers
+    }
+
+    /// The aggregates of the next series that was fetched, block by block; `None` when all were handed out.
+    pub fn next_windows(&mut self) -> Option<(SeriesId, Vec<Windows>)> {
+        let i = self.ready.next()?;
+        self.found[i].chunks.sort_by_key(|c| {
+            let header = &self.blocks[c.block as usize].header;
+            (header.mint, Reverse(header.maxt), c.block)
+        });
+        let (mut all, mut missing) = (Vec::new(), 0);
+        for chunks in self.found[i].chunks.chunk_by(|a, b| a.block == b.block) {
+            match self.windows_of(chunks).filter(Windows::is_whole) {
+                Some(w) => all.push(w),
+                None => missing += 1,
+            }
+        }
+        self.missing += missing;
+        Some((SeriesId(i as u32), all))
+    }
+
+    /// The columns of a series that a block has, without what was deleted; `None` where one is damaged.
+    fn windows_of(&self, chunks: &[FoundChunk]) -> Option<Windows> {
+        let mut w = Windows::default();
+        for FoundChunk { block, chunk, .. } in chunks {
+            let block = &self.blocks[*block as usize];
+            let (times, data) = self.bytes_of(block, chunk)?;
+            if let Err(e) = chunk::decode_column(chunk, times, data, &mut w) {
+                let piece = if chunk.kind == Kind::Constant { chunk.times } else { chunk.data }.piece;
+                self.store.set_aside(block, piece, &e.to_string());
+                return None;
+            }
+        }
+        let FoundChunk { block, chunk, deleted } = chunks.first()?;
+        if let Err(e) = w.settle() {
+            self.store.set_aside(&self.blocks[*block as usize], chunk.times.piece, &e.to_string());
+            return None;
+        }
+        if let Some(deleted) = deleted {
+            w.delete(deleted);
+        }
+        Some(w)
+    }
+
+    /// Decodes samples. Returns how many of the chunks are damaged.
     fn decode_chunks(&self, i: usize, out: &mut Samples) -> u64 {
         let mut missing = 0;
-        for FoundChunk { block, chunk, deleted } in &self.found[i].chunks {
+        let samples = self.found[i].chunks.iter().filter(|c| c.chunk.aggregate.is_none());
+        for FoundChunk { block, chunk, deleted } in samples {
             let block = &self.blocks[*block as usize];
             let before = (out.times.len(), out.histograms.len());
             // What is missing was damaged, and told when it was read.
@@ -310,7 +455,15 @@ impl Deep {
 }
 
 /// Adds a series to a batch. Series with the same times as the one before share their range.
-fn push(id: SeriesId, samples: &Samples, last_times: &mut std::ops::Range<u32>, batch: &mut Batch) {
+///
+/// `coarse` is there where aggregates are among them, and says how many samples each value stands for, where that is asked.
+fn push(
+    id: SeriesId,
+    samples: &Samples,
+    coarse: Option<&[f64]>,
+    last_times: &mut std::ops::Range<u32>,
+    batch: &mut Batch,
+) {
     let same = &batch.times[last_times.start as usize..last_times.end as usize] == samples.times.as_slice();
     if !same || samples.times.is_empty() {
         let from = batch.times.len() as u32;
@@ -320,6 +473,10 @@ fn push(id: SeriesId, samples: &Samples, last_times: &mut std::ops::Range<u32>, 
     let (v0, s0) = (batch.values.len() as u32, batch.starts.len() as u32);
     let h0 = batch.histograms.len() as u32;
     batch.values.extend_from_slice(&samples.values);
+    if let Some(weights) = coarse.filter(|w| !w.is_empty()) {
+        batch.weights.resize(v0 as usize, 1.0);
+        batch.weights.extend(weights.iter().take(samples.values.len()));
+    }
     batch.starts.extend_from_slice(&samples.starts);
     batch.histograms.extend_from_slice(&samples.histograms);
     batch.series.push(BatchSeries {
@@ -328,5 +485,6 @@ fn push(id: SeriesId, samples: &Samples, last_times: &mut std::ops::Range<u32>, 
         values: v0..batch.values.len() as u32,
         starts: s0..batch.starts.len() as u32,
         histograms: h0..batch.histograms.len() as u32,
+        is_coarse: coarse.is_some(),
     });
 }

@@ -21,7 +21,7 @@ impl Keeper {
         end: Timestamp,
         limit: usize,
     ) -> Vec<Labels> {
-        let blocks = self.store.overlapping(start, end);
+        let blocks = self.store.overlapping_by_name(start, end);
         let of_head = self.shard().series_labels(selectors, start, end, limit);
         if blocks.is_empty() {
             return of_head;
@@ -53,7 +53,7 @@ impl Keeper {
         start: Timestamp,
         end: Timestamp,
     ) -> Vec<String> {
-        let blocks = self.store.overlapping(start, end);
+        let blocks = self.store.overlapping_by_name(start, end);
         let of_head = self.shard().label_names(selectors, start, end);
         if blocks.is_empty() {
             return of_head;
@@ -87,7 +87,7 @@ impl Keeper {
         start: Timestamp,
         end: Timestamp,
     ) -> Vec<String> {
-        let blocks = self.store.overlapping(start, end);
+        let blocks = self.store.overlapping_by_name(start, end);
         let of_head = self.shard().label_values(name, selectors, start, end);
         if blocks.is_empty() {
             return of_head;

@@ -51,14 +51,16 @@ impl Keeper {
     /// delete is durable, and no answer that begins from here on has the samples.
     pub async fn delete(&self, matchers: &[Matcher], mint: Timestamp, maxt: Timestamp) -> Result<(), Failed> {
         let _turn = self.turn.take().await;
-        let blocks = self.store.overlapping(mint, maxt);
+        let blocks = self.store.overlapping_to(mint, maxt, i64::MAX);
         if !blocks.is_empty() && self.gave_up.get() {
             // The log may still have what only blocks have now, and of series that the head does not know any more:
             // a start would bring it back.
             self.checkpoint_now().await?;
         }
         for block in blocks {
-            let more = tombstones_of(&self.store, &block, matchers, (mint, maxt)).await?;
+            // Of aggregates, all windows go that have anything of it.
+            let span = block.header.widened(mint, maxt);
+            let more = tombstones_of(&self.store, &block, matchers, span).await?;
             if !more.is_empty() {
                 self.store.add_tombstones(&block, &more).await?;
             }
@@ -99,7 +101,10 @@ impl Keeper {
                 continue;
             }
             if !self.store.is_damaged(&block) {
-                self.compact_imp(std::slice::from_ref(&block), 0).await?;
+                match block.is_raw() {
+                    true => self.compact_imp(std::slice::from_ref(&block), 0).await?,
+                    false => self.rewrite_aggregates(&block).await?,
+                };
             }
             if self.store.is_damaged(&block) {
                 return Err(Failed::Damaged(block.path.clone()));

@@ -19,7 +19,12 @@ use crate::shard::record::{self, SourceId};
 use crate::shard::wal::pending::{Owner, Pending};
 
 /// Deletes while commits go on, as they do beside it.
-fn delete(keeper: &Keeper, matchers: &[Matcher], mint: Timestamp, maxt: Timestamp) -> Result<(), Failed> {
+pub(in crate::shard) fn delete(
+    keeper: &Keeper,
+    matchers: &[Matcher],
+    mint: Timestamp,
+    maxt: Timestamp,
+) -> Result<(), Failed> {
     let pulse = pulse();
     let commits = async {
         loop {

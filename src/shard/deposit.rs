@@ -190,10 +190,10 @@ impl Keeper {
             rt::yield_if_needed().await;
         }
         let windows = windows_of(series.iter().map(|s| &*s.1), self.block_range_max(), self.deposit_border());
-        for (first, last) in windows {
-            self.write_window(&series, first, last).await?;
+        for (first, last) in &windows {
+            self.write_window(&series, *first, *last).await?;
         }
-        Ok(())
+        self.forget_aggregates(&windows).await
     }
 
     /// Writes what lies between two times, inclusive, which samples have.
@@ -258,7 +258,8 @@ impl Keeper {
         let width = *ranges(RANGE_MS, self.block_range_max()).last()?;
         let border = self.deposit_border();
         let mut alike: BTreeMap<(Slot, u32, String), Vec<Rc<Block>>> = BTreeMap::new();
-        let is_part = |b: &Rc<Block>| b.is_own() && b.header.is_partial && !self.store.is_damaged(b);
+        let is_part =
+            |b: &Rc<Block>| b.is_own() && b.is_raw() && b.header.is_partial && !self.store.is_damaged(b);
         for block in self.store.all().into_iter().filter(is_part) {
             let (h, class) = (&block.header, &block.header.class);
             let class = class.as_ref().map_or(String::new(), |c| c.selector.to_string());

@@ -16,12 +16,14 @@ pub mod deep;
 pub mod deep_meta;
 pub mod delete;
 pub mod deposit;
+pub mod downsample;
 pub mod exemplars;
 mod far;
 pub mod head;
 pub mod history;
 pub mod index;
 pub mod keeper;
+pub mod layers;
 pub mod meta;
 pub mod pieces;
 pub mod probe;
@@ -44,6 +46,8 @@ mod crash_tests;
 mod cut_tests;
 #[cfg(test)]
 mod delete_tests;
+#[cfg(test)]
+mod downsample_tests;
 
 use std::sync::Arc;
 

@@ -38,6 +38,10 @@ pub struct Probe {
     pub deposited: Cell<u64>,
     pub deposits_refused: Cell<u64>,
     pub deposit_blocks: Cell<u64>,
+    /// Blocks of aggregates made, samples they were made of, and how often one could not be made.
+    pub downsamplings: Cell<u64>,
+    pub downsampled_samples: Cell<u64>,
+    pub failed_downsamplings: Cell<u64>,
     /// How often the head gave memory back, and series that it dropped.
     pub truncations: Cell<u64>,
     pub series_removed: Cell<u64>,

@@ -36,6 +36,8 @@ pub struct BatchSeries {
     /// Its histograms, ascending by time, in [`Batch::histograms`]. A histogram whose sum is the staleness marker
     /// ends the series, like a stale float.
     pub histograms: Range<u32>,
+    /// Whether aggregates are among its floats: what they are depends on what was asked for.
+    pub is_coarse: bool,
 }
 
 /// Samples of several series, decoded into columns. Reused from batch to batch.
@@ -45,6 +47,8 @@ pub struct Batch {
     pub times: Vec<Timestamp>,
     pub values: Vec<f64>,
     pub starts: Vec<Timestamp>,
+    /// How many samples each of `values` stands for, where that is asked of aggregates; else none.
+    pub weights: Vec<f64>,
     pub histograms: Vec<HistogramPoint>,
     /// Where a selection asks for it, series with a number at each of the same times, who are not among `series`:
     /// what [`Batch::whole_values`] takes says where those are.
@@ -69,6 +73,7 @@ impl Batch {
         self.times.clear();
         self.values.clear();
         self.starts.clear();
+        self.weights.clear();
         self.histograms.clear();
         self.whole.clear();
     }
@@ -79,6 +84,11 @@ impl Batch {
 
     pub fn values_of(&self, s: &BatchSeries) -> &[f64] {
         &self.values[s.values.start as usize..s.values.end as usize]
+    }
+
+    /// Empty where that is not asked.
+    pub fn weights_of(&self, s: &BatchSeries) -> &[f64] {
+        self.weights.get(s.values.start as usize..s.values.end as usize).unwrap_or(&[])
     }
 
     pub fn starts_of(&self, s: &BatchSeries) -> &[Timestamp] {

@@ -23,7 +23,7 @@ use crate::shard::keeper::{Keeper, LogState};
 pub const RANGE_MS: i64 = 2 * 3600 * 1000;
 
 /// The longest range of one block, as Prometheus's.
-pub(in crate::shard) const RANGE_MAX_MS: i64 = 31 * 24 * 3600 * 1000;
+pub const RANGE_MAX_MS: i64 = 31 * 24 * 3600 * 1000;
 
 /// The head is cut when it spans more than this: half a range is slack for what comes late.
 const SPAN_MS: i64 = RANGE_MS / 2 * 3;
@@ -62,6 +62,7 @@ impl Keeper {
         }
         self.retain_blocks().await;
         while self.cut_due().is_none() && self.compact_once().await {}
+        while self.cut_due().is_none() && self.downsample_once().await {}
     }
 
     /// Makes the next blocks one that are to become one; false where there are none, or it could not be done.
@@ -86,7 +87,8 @@ impl Keeper {
     /// and those of another dealing wait until the head has given up what lies beside them.
     fn compactable(&self) -> Vec<Rc<Block>> {
         let end = self.shard().head.blocks_end().unwrap_or(Timestamp::MIN);
-        let is_fit = |b: &Rc<Block>| !self.store.is_damaged(b) && (b.is_own() || b.header.maxt <= end);
+        let is_fit =
+            |b: &Rc<Block>| b.is_raw() && !self.store.is_damaged(b) && (b.is_own() || b.header.maxt <= end);
         let fit: Vec<Rc<Block>> = self.store.all().into_iter().filter(is_fit).collect();
         let retention = self.retention.borrow();
         by_class(fit)

@@ -4,6 +4,7 @@ mod api;
 mod blocks;
 mod deletes;
 mod differential;
+mod downsample;
 mod duplicates;
 mod exchange;
 mod formats;

@@ -1,10 +1,11 @@
 //! `storage`, `tracing` and `otlp`.
 
 use model::quote::quoted;
+use model::time::{format_duration, parse_duration};
 use model::{Matcher, NameScheme};
 
 use crate::config::error::Check;
-use crate::config::schema::{Block, Kind, Schema, Value, key, unchecked};
+use crate::config::schema::{Block, Field, Kind, Schema, Value, key, unchecked};
 use crate::config::size::format_size;
 use crate::config::{RETENTION_CLASSES_MAX, RETENTION_SELECTOR_BYTES_MAX, Retention};
 
@@ -26,6 +27,7 @@ static TSDB: Schema = Schema {
         key("retention", Kind::Optional(&RETENTION)),
         // Not Prometheus's.
         key("retention_classes", Kind::Sections(&RETENTION_CLASS, "empty or null retention class")),
+        key("downsample", Kind::Optional(&DOWNSAMPLE)),
     ]],
     check: check_tsdb,
 };
@@ -41,8 +43,39 @@ static RETENTION: Schema = Schema {
 
 static RETENTION_CLASS: Schema = Schema {
     go: "config.RetentionClass",
-    parts: &[&[key("selector", Kind::Text), key("time", Kind::Duration)]],
+    parts: &[&[
+        key("selector", Kind::Text),
+        key("time", Kind::Duration),
+        key("downsample", Kind::Optional(&DOWNSAMPLE_CLASS)),
+    ]],
     check: check_class,
+};
+
+/// Sections of `downsample`, in the order of [`RESOLUTIONS_MS`](crate::config::RESOLUTIONS_MS).
+pub(in crate::config) const RESOLUTION_NAMES: [&str; 2] = ["5m", "1h"];
+
+static DOWNSAMPLE: Schema = Schema {
+    go: "config.Downsample",
+    parts: &[RESOLUTIONS, &[key("max_source_resolution", Kind::Text).or("0s")]],
+    check: check_downsample,
+};
+
+static DOWNSAMPLE_CLASS: Schema = Schema { go: "config.Downsample", parts: &[RESOLUTIONS], check: unchecked };
+
+static RESOLUTIONS: &[Field] =
+    &[key("5m", Kind::Optional(&FIVE_MINUTES)), key("1h", Kind::Optional(&ONE_HOUR))];
+
+/// `after` is Thanos's.
+static FIVE_MINUTES: Schema = Schema {
+    go: "config.Aggregates",
+    parts: &[&[key("after", Kind::Duration).or("40h"), key("retention", Kind::Duration)]],
+    check: check_aggregates,
+};
+
+static ONE_HOUR: Schema = Schema {
+    go: "config.Aggregates",
+    parts: &[&[key("after", Kind::Duration).or("10d"), key("retention", Kind::Duration)]],
+    check: check_aggregates,
 };
 
 static EXEMPLARS: Schema =
@@ -57,7 +90,48 @@ fn check_tsdb(block: &mut Block) -> Check {
         );
         return Err(block.problem("chunk_encoding", text).allow(["xor", "xor2"]));
     }
+    let time = block.section("retention").map_or(0, |r| r.int("time"));
+    check_sources(block, "retention.time", time)?;
     check_classes(block)
+}
+
+fn check_aggregates(block: &mut Block) -> Check {
+    if block.int("retention") <= 0 {
+        return Err(block.problem("retention", "aggregates must have a 'retention' greater than 0"));
+    }
+    Ok(())
+}
+
+fn check_downsample(block: &mut Block) -> Check {
+    let text = block.text("max_source_resolution");
+    if text == "auto" || parse_duration(text).is_ok() {
+        return Ok(());
+    }
+    let text =
+        format!("'max_source_resolution' must be 'auto' or a duration such as 5m, got {}", quoted(text));
+    Err(block.problem("max_source_resolution", text))
+}
+
+/// What aggregates are made of must be there until they are: six hours at a time, and samples are cut in blocks of two.
+const MADE_WITHIN_MS: i64 = 8 * 3_600_000;
+
+/// `time` is how long the samples are kept, 0 where that is not bounded or not known here.
+fn check_sources(block: &Block, name: &str, time: i64) -> Check {
+    let Some(downsample) = block.section("downsample") else { return Ok(()) };
+    let (mut source, mut kept) = (name.to_owned(), time);
+    for resolution in RESOLUTION_NAMES {
+        let Some(aggregates) = downsample.section(resolution) else { continue };
+        let after = aggregates.int("after");
+        if kept > 0 && after.saturating_add(MADE_WITHIN_MS) > kept {
+            let (after, kept) = (format_duration(after), format_duration(kept));
+            let text = format!(
+                "aggregates of {resolution} are made of what is {after} old, and then within 8h, but '{source}' of {kept} lets that go before: raise it, or lower 'after'"
+            );
+            return Err(aggregates.problem("after", text));
+        }
+        (source, kept) = (format!("downsample.{resolution}.retention"), aggregates.int("retention"));
+    }
+    Ok(())
 }
 
 /// The matchers of a selector, of which one must refuse the empty string: a class of all series is the retention.
@@ -97,7 +171,7 @@ fn check_class(block: &mut Block) -> Check {
         let text = format!("the retention class {} must have a 'time' greater than 0", quoted(selector));
         return Err(block.problem("time", text));
     }
-    Ok(())
+    check_sources(block, "time", block.int("time"))
 }
 
 fn check_classes(block: &mut Block) -> Check {

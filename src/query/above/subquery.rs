@@ -150,8 +150,15 @@ impl Evaluator<'_> {
         let present = row.floats.iter().enumerate().filter(|(_, v)| !is_absent(**v));
         let (times, values): (Vec<i64>, Vec<f64>) = present.map(|(i, v)| (inner.at(i), *v)).unzip();
         let histograms: Vec<HistogramPoint> = row.histograms.iter().map(|p| point(p, inner)).collect();
-        let samples =
-            Samples { times: &times, values: &values, starts: &[], histograms: &histograms, times_number: 0 };
+        let samples = Samples {
+            times: &times,
+            values: &values,
+            starts: &[],
+            histograms: &histograms,
+            is_coarse: false,
+            weights: &[],
+            times_number: 0,
+        };
         let name = || row.labels.metric_name().unwrap_or_default().to_owned();
         ranger.fill(samples, scratch, &name, result, &mut self.notes, &mut self.load)?;
         let is_rate = matches!(ranger.function, Function::Rate | Function::Increase);

@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod aggregate;
+pub mod coarse;
 pub mod elementwise;
 pub mod fold;
 pub mod grouping;

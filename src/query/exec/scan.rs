@@ -14,6 +14,7 @@ use crate::query::account::Load;
 use crate::query::annotations::Annotations;
 use crate::query::exec::access::Access;
 use crate::query::exec::aggregate::Tally;
+use crate::query::exec::coarse;
 use crate::query::exec::elementwise;
 use crate::query::exec::fold::Groups;
 use crate::query::exec::grouping::Folding;
@@ -76,6 +77,9 @@ const TURN_ROWS: usize = 64;
 
 /// Runs a fragment to its end, giving way to other work in between.
 pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, Error> {
+    let resolution = coarse::resolution(shard, fragment);
+    let adapted = (resolution > 0).then(|| Box::new(coarse::adapted(fragment, resolution)));
+    let fragment = adapted.as_deref().unwrap_or(fragment);
     let chain = &fragment.chain;
     let (mint, maxt) = time_span(&chain.selector, &chain.read, fragment.steps, fragment.settings.lookback);
     let matchers = &chain.selector.matchers;
@@ -87,7 +91,7 @@ pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, E
     }
     // In one turn: what is not in the blocks then is in the head.
     let (mut selection, blocks) = shard.with(|s| {
-        let blocks = shard.store().map(|store| (store.overlapping(mint, maxt), store));
+        let blocks = shard.store().map(|store| (store.overlapping_to(mint, maxt, resolution), store));
         let selection = match search.take() {
             Some(found) => s.select_found(found, mint, maxt),
             None => s.select(matchers, mint, maxt),
@@ -97,7 +101,10 @@ pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, E
     if let Some((blocks, store)) = blocks.filter(|(blocks, _)| !blocks.is_empty()) {
         // Apart, so that a fragment that reads no block is not as large as one that does: it is moved into its task.
         return Box::pin(async {
-            let deep = Deep::new(store, blocks, vec![chain.selector.matchers.to_vec()], selection);
+            let mut deep = Deep::new(store, blocks, vec![chain.selector.matchers.to_vec()], selection);
+            if resolution > 0 {
+                deep = deep.with_aggregates(coarse::reading(fragment));
+            }
             run_deep(shard, fragment, deep).await
         })
         .await;
@@ -105,7 +112,7 @@ pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, E
     fragment.meter.select(selection.series_count() as u64);
     selection.newest_only = newest_is_enough(fragment);
     selection.presence_only = presence_is_enough(fragment);
-    selection.wants_whole = ranger_of(fragment).is_some_and(|r| r.is_rate_of_columns());
+    selection.wants_whole = Ranger::of(fragment).is_some_and(|r| r.is_rate_of_columns());
     let mut work = shard.with(|s| Work::new(s, fragment));
     let (mut batch, mut edges, mut rows) = (Batch::default(), EdgeColumns::default(), RowColumns::default());
     shard.breathe().await?;
@@ -192,21 +199,6 @@ async fn take_batch<A: Access>(
         shard.breathe().await?;
     }
     Ok(())
-}
-
-/// The range function that the fragment begins with.
-fn ranger_of(fragment: &Fragment) -> Option<Ranger<'_>> {
-    let Fragment { steps, settings, chain, .. } = fragment;
-    let Read::Window { function, range, params, span, .. } = &chain.read else { return None };
-    Some(Ranger {
-        selector: &chain.selector,
-        steps: *steps,
-        settings: *settings,
-        function: *function,
-        range: *range,
-        params,
-        span: *span,
-    })
 }
 
 /// Which rate of whole groups the fragment aggregates, as it is or mapped float by float.
@@ -364,7 +356,7 @@ impl<'f> Work<'f> {
             counts_only: counts_only(fragment),
             rate: rate_of_groups(fragment).filter(|_| fragment.steps.is_single()),
             row_rate: rate_of_groups(fragment)
-                .filter(|_| ranger_of(fragment).is_some_and(|r| r.is_rate_of_columns())),
+                .filter(|_| Ranger::of(fragment).is_some_and(|r| r.is_rate_of_columns())),
             group_number: 0,
             taken_by_rows: 0,
             left_by_rows: 0,
@@ -442,7 +434,7 @@ impl<'f> Work<'f> {
 
     /// Adds the rates of some series of a group, step by step.
     fn take_rows(&mut self, shard: &Shard, rows: &RowColumns, some: Range<usize>) {
-        let Some(ranger) = ranger_of(self.fragment) else { return };
+        let Some(ranger) = Ranger::of(self.fragment) else { return };
         let Some(mut folding) = self.folding.take() else { return };
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut members = std::mem::take(&mut self.members);
@@ -490,6 +482,8 @@ impl<'f> Work<'f> {
                 values: batch.values_of(s),
                 starts: batch.starts_of(s),
                 histograms: batch.histograms_of(s),
+                is_coarse: s.is_coarse,
+                weights: batch.weights_of(s),
                 times_number: if s.times.is_empty() {
                     0
                 } else {
@@ -524,7 +518,7 @@ impl<'f> Work<'f> {
         batch_number: u64,
         some: &[(SeriesId, u32)],
     ) -> Result<(), Error> {
-        let Some(ranger) = ranger_of(self.fragment) else { return Ok(()) };
+        let Some(ranger) = Ranger::of(self.fragment) else { return Ok(()) };
         let mut scratch = std::mem::take(&mut self.scratch);
         let counts_steps = !self.load.by_step.is_empty();
         // Series whose times are shared within a batch begin at its first time.
@@ -631,9 +625,13 @@ impl<'f> Work<'f> {
                 }
             }
             Read::Window { function, .. } => {
-                let Some(ranger) = ranger_of(self.fragment) else { return Ok(()) };
+                let Some(ranger) = Ranger::of(self.fragment) else { return Ok(()) };
                 let (scratch, notes) = (&mut self.scratch, &mut self.notes);
-                ranger.fill(samples, scratch, &name, row, notes, &mut self.load)?;
+                if samples.is_coarse {
+                    ranger.fill_coarse(samples, scratch, &name, row, notes, &mut self.load)?;
+                } else {
+                    ranger.fill(samples, scratch, &name, row, notes, &mut self.load)?;
+                }
                 let is_rate = matches!(function, Function::Rate | Function::Increase);
                 if is_rate && row.floats.iter().any(|v| !is_absent(*v)) {
                     self.judge_rate(shard, id);

@@ -15,9 +15,9 @@ use promql::ast::Span;
 use crate::query::Error;
 use crate::query::account::Load;
 use crate::query::annotations::{Annotations, Merging};
-use crate::query::frame::{ABSENT, Row, Steps, histogram_sample_count};
+use crate::query::frame::{ABSENT, Row, Steps, histogram_sample_count, is_absent};
 use crate::query::plan::logical::Selector;
-use crate::query::plan::physical::{Column, Read, Settings};
+use crate::query::plan::physical::{Column, Fragment, Read, Settings};
 use crate::shard::select::HistogramPoint;
 
 /// Samples of one series, ascending; staleness markers among them.
@@ -28,6 +28,10 @@ pub struct Samples<'a> {
     /// As many as `times`, or none.
     pub starts: &'a [Timestamp],
     pub histograms: &'a [HistogramPoint],
+    /// Aggregates are among the values.
+    pub is_coarse: bool,
+    /// How many samples each value stands for, where that is asked of aggregates; else none.
+    pub weights: &'a [f64],
     /// Says which times these are: samples with the same number have the very same times. 0 says nothing.
     pub times_number: u64,
 }
@@ -213,6 +217,23 @@ pub struct Ranger<'a> {
     pub span: Span,
 }
 
+impl<'a> Ranger<'a> {
+    /// The range function that a fragment begins with.
+    pub fn of(fragment: &'a Fragment) -> Option<Ranger<'a>> {
+        let Fragment { steps, settings, chain, .. } = fragment;
+        let Read::Window { function, range, params, span, .. } = &chain.read else { return None };
+        Some(Ranger {
+            selector: &chain.selector,
+            steps: *steps,
+            settings: *settings,
+            function: *function,
+            range: *range,
+            params,
+            span: *span,
+        })
+    }
+}
+
 impl Ranger<'_> {
     fn modifier(&self) -> Modifier {
         match (self.selector.anchored, self.selector.smoothed) {
@@ -325,6 +346,44 @@ impl Ranger<'_> {
         }
         let series = wide::Series { times, values, starts: &[] };
         wide::eval(function, series, &steps, &scratch.table, &mut row.floats);
+    }
+
+    /// [`Self::fill`] where aggregates are among the samples.
+    pub fn fill_coarse(
+        &self,
+        samples: Samples<'_>,
+        scratch: &mut Scratch,
+        name: &dyn Fn() -> String,
+        row: &mut Row,
+        notes: &mut Annotations,
+        load: &mut Load,
+    ) -> Result<(), Error> {
+        let sum = Ranger { function: Function::SumOverTime, ..*self };
+        match self.function {
+            // The values are counts.
+            Function::CountOverTime => sum.fill(samples, scratch, name, row, notes, load),
+            Function::AvgOverTime if samples.weights.is_empty() => {
+                self.fill(samples, scratch, name, row, notes, load)
+            }
+            Function::AvgOverTime if !samples.histograms.is_empty() => {
+                let means: Vec<f64> =
+                    samples.values.iter().zip(samples.weights).map(|(v, n)| v / n).collect();
+                let means = Samples { values: &means, weights: &[], ..samples };
+                self.fill(means, scratch, name, row, notes, load)
+            }
+            Function::AvgOverTime => {
+                sum.fill(samples, scratch, name, row, notes, load)?;
+                let is_stale = |(v, n): (&f64, &f64)| if is_stale(*v) { *v } else { *n };
+                let counts: Vec<f64> = samples.values.iter().zip(samples.weights).map(is_stale).collect();
+                let counts = Samples { values: &counts, weights: &[], ..samples };
+                let (mut counted, mut nothing) = (row.emptied(), Load::new(self.steps.count, false));
+                sum.fill(counts, scratch, name, &mut counted, notes, &mut nothing)?;
+                let pairs = row.floats.iter_mut().zip(&counted.floats);
+                pairs.filter(|(v, _)| !is_absent(**v)).for_each(|(v, n)| *v /= n);
+                Ok(())
+            }
+            _ => self.fill(samples, scratch, name, row, notes, load),
+        }
     }
 
     /// Fills `row` with the function's value at each step, and adds to `load` what samples were looked at.

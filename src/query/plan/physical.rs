@@ -39,6 +39,16 @@ pub struct Settings {
     pub delayed_name_removal: bool,
     pub type_and_unit_labels: bool,
     pub use_start_timestamps: bool,
+    pub max_resolution: MaxResolution,
+}
+
+/// How coarse the aggregates may be that stand for samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxResolution {
+    /// So many milliseconds; 0 for samples alone.
+    Fixed(i64),
+    /// As the steps of the query allow.
+    Auto,
 }
 
 #[derive(Clone, Debug)]

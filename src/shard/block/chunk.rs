@@ -10,6 +10,7 @@ use model::Timestamp;
 use model::histogram::{CounterResetHint, FloatHistogram, Span};
 use std::sync::Arc;
 
+use crate::shard::block::aggregate::{Aggregate, Windows};
 use crate::shard::block::part::{Chunk, Kind};
 use crate::shard::head::image::{decode_histogram, encode_histogram};
 use crate::shard::head::side::forget_hint;
@@ -148,6 +149,24 @@ impl Encoder {
         }
     }
 
+    /// Writes aggregates (at least one window, fewer than a chunk may have samples) to `sink`, column by column; their
+    /// chunks are appended to `out`.
+    pub fn encode_windows(&mut self, w: &Windows, sink: &mut impl Sink, out: &mut Vec<Chunk>) {
+        use Aggregate::*;
+        let columns = [(Count, &w.counts), (Sum, &w.sums), (Min, &w.mins), (Max, &w.maxs), (Lost, &w.losts)];
+        for (aggregate, values) in columns {
+            if aggregate == Lost && values.iter().all(|v| *v == 0.0) {
+                continue;
+            }
+            self.encode_floats(&w.times, values, &[], sink, out);
+            mark(out, aggregate);
+        }
+        let times: Vec<Timestamp> = std::iter::once(w.first_time).chain(w.times.iter().copied()).collect();
+        let values: Vec<f64> = std::iter::once(w.first).chain(w.lasts.iter().copied()).collect();
+        self.encode_floats(&times, &values, &[], sink, out);
+        mark(out, Last);
+    }
+
     fn encode_floats(
         &mut self,
         times: &[Timestamp],
@@ -165,6 +184,7 @@ impl Encoder {
         };
         let mut chunk = Chunk {
             kind,
+            aggregate: None,
             first_time: times[0],
             last_time: times[times.len() - 1],
             count: times.len() as u32,
@@ -202,6 +222,7 @@ impl Encoder {
         }
         out.push(Chunk {
             kind,
+            aggregate: None,
             first_time: points[0].time,
             last_time: points[points.len() - 1].time,
             count: points.len() as u32,
@@ -209,6 +230,13 @@ impl Encoder {
             data: sink.data(&self.bytes),
             bits: 0,
         });
+    }
+}
+
+/// Says of the last chunk what it has.
+fn mark(out: &mut [Chunk], aggregate: Aggregate) {
+    if let Some(chunk) = out.last_mut() {
+        chunk.aggregate = Some(aggregate);
     }
 }
 
@@ -306,6 +334,31 @@ pub fn decode(chunk: &Chunk, times: &[u8], data: &[u8], out: &mut Samples) -> Re
         Kind::PlainHistograms => decode_plain(chunk, data, &mut out.histograms)?,
         _ => decode_floats(chunk, times, data, out)?,
     }
+    Ok(())
+}
+
+/// Reads one column of aggregates into its place.
+pub fn decode_column(chunk: &Chunk, times: &[u8], data: &[u8], out: &mut Windows) -> Result<(), Malformed> {
+    let mut column = Samples::default();
+    if chunk.kind.is_float() {
+        decode_floats(chunk, times, data, &mut column)?;
+    }
+    let Some(aggregate) = chunk.aggregate else { return Err(Malformed::Corrupt("aggregate of a chunk")) };
+    if aggregate == Aggregate::Last {
+        let [first, ..] = column.values.as_slice() else { return Err(Malformed::Corrupt("size of a chunk")) };
+        (out.first_time, out.first) = (column.times[0], *first);
+        out.lasts = column.values.split_off(1);
+        out.times = column.times.split_off(1);
+        return Ok(());
+    }
+    out.times = column.times;
+    *(match aggregate {
+        Aggregate::Count => &mut out.counts,
+        Aggregate::Sum => &mut out.sums,
+        Aggregate::Min => &mut out.mins,
+        Aggregate::Max => &mut out.maxs,
+        _ => &mut out.losts,
+    }) = column.values;
     Ok(())
 }
 

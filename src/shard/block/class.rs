@@ -9,6 +9,16 @@ use model::Matcher;
 pub struct Class {
     pub mark: ClassMark,
     pub matchers: Vec<Matcher>,
+    pub downsampling: Vec<Downsampling>,
+}
+
+/// Aggregates that are to be made of a class, or of series of none. Where there are several, finer ones come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Downsampling {
+    pub resolution_ms: i64,
+    /// How far samples have to be behind the newest block.
+    pub after_ms: i64,
+    pub keep_ms: i64,
 }
 
 /// A class as its blocks have it in their headers.
@@ -50,6 +60,11 @@ impl Classes {
         self.0.iter().position(takes).unwrap_or(self.0.len())
     }
 
+    /// What is made of a class's samples: nothing where there is no such class any more.
+    pub fn downsampling_of(&self, mark: &ClassMark) -> &[Downsampling] {
+        self.0.iter().find(|c| c.mark.selector == mark.selector).map_or(&[], |c| &c.downsampling)
+    }
+
     /// How long a class's blocks are kept: as the class has it now, else as it had when they were written.
     pub fn time_of(&self, mark: &ClassMark) -> i64 {
         self.marks().find(|m| m.selector == mark.selector).map_or(mark.time_ms, |m| m.time_ms)
@@ -64,7 +79,7 @@ mod tests {
     fn class(name: &str, op: MatchOp, value: &str, time_ms: i64) -> Class {
         let matcher = Matcher::new(op, name, value).expect("a matcher");
         let selector = format!("{{{matcher}}}").into();
-        Class { mark: ClassMark { selector, time_ms }, matchers: vec![matcher] }
+        Class { mark: ClassMark { selector, time_ms }, matchers: vec![matcher], downsampling: Vec::new() }
     }
 
     fn classes() -> Classes {

@@ -6,6 +6,7 @@ use codec::varint::{self, Reader};
 use model::Timestamp;
 
 use crate::config::RETENTION_SELECTOR_BYTES_MAX;
+use crate::shard::block::aggregate::{stamp_of, start_of};
 use crate::shard::block::class::ClassMark;
 use crate::shard::pieces::BLOCK_BYTES;
 use crate::shard::wal::pending::Owner;
@@ -16,13 +17,17 @@ const END_MAGIC: &[u8; 8] = b"SYSTBLKE";
 const VERSION: u32 = 2;
 /// 3: the same with flags, and the retention class behind the header. Files that need neither are of version 2.
 const VERSION_OF_CLASSES: u32 = 3;
+/// 4: the same with what it has aggregates of at the end of the header's page. Only blocks of aggregates are of it.
+const VERSION_OF_AGGREGATES: u32 = 4;
 const HEADER_BYTES: usize = 64;
 const FLAG_PARTIAL: u32 = 1;
 /// Before the text of a class: its time.
 const CLASS_BYTES: usize = 8;
+/// Resolution, time to be kept, checksum.
+const AGGREGATES_BYTES: usize = 20;
 const _: () = assert!(
-    HEADER_BYTES + CLASS_BYTES + RETENTION_SELECTOR_BYTES_MAX + 4 <= BLOCK_BYTES,
-    "a class lies in the header's page"
+    HEADER_BYTES + CLASS_BYTES + RETENTION_SELECTOR_BYTES_MAX + 4 + AGGREGATES_BYTES <= BLOCK_BYTES,
+    "class and aggregates lie in the header's page"
 );
 
 /// Kinds of pieces.
@@ -48,6 +53,17 @@ pub struct Header {
     /// Not even with the shard's older blocks has it all that came before `maxt`: others were to come with it.
     pub is_partial: bool,
     pub class: Option<ClassMark>,
+    /// `None` where it has samples.
+    pub aggregates: Option<AggregatesMark>,
+}
+
+/// What a block of aggregates says of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AggregatesMark {
+    /// Length of a window, at least 1.
+    pub resolution_ms: i64,
+    /// How far it may be behind the newest block before it goes.
+    pub keep_ms: i64,
 }
 
 fn u32_at(b: &[u8], at: usize) -> u32 {
@@ -59,11 +75,33 @@ fn u64_at(b: &[u8], at: usize) -> u64 {
 }
 
 impl Header {
+    /// The name of its class; `None` for that of no class.
+    pub fn selector(&self) -> Option<&str> {
+        self.class.as_ref().map(|c| &*c.selector)
+    }
+
+    /// Length of its windows; 0 where it has samples.
+    pub fn resolution_ms(&self) -> i64 {
+        self.aggregates.map_or(0, |a| a.resolution_ms)
+    }
+
+    /// A span of time, widened to whole windows.
+    pub fn widened(&self, mint: Timestamp, maxt: Timestamp) -> (Timestamp, Timestamp) {
+        match self.aggregates {
+            None => (mint, maxt),
+            Some(a) => (start_of(mint, a.resolution_ms), stamp_of(maxt, a.resolution_ms)),
+        }
+    }
+
     pub fn encode(&self) -> [u8; BLOCK_BYTES] {
         let mut b = [0; BLOCK_BYTES];
         b[..8].copy_from_slice(MAGIC);
         let is_plain = !self.is_partial && self.class.is_none();
-        let version = if is_plain { VERSION } else { VERSION_OF_CLASSES };
+        let version = match self.aggregates {
+            Some(_) => VERSION_OF_AGGREGATES,
+            None if is_plain => VERSION,
+            None => VERSION_OF_CLASSES,
+        };
         b[8..12].copy_from_slice(&version.to_le_bytes());
         b[12..14].copy_from_slice(&self.owner.shard.to_le_bytes());
         b[14..16].copy_from_slice(&self.owner.shard_count.to_le_bytes());
@@ -75,6 +113,9 @@ impl Header {
         b[52..56].copy_from_slice(&(u32::from(self.is_partial) * FLAG_PARTIAL).to_le_bytes());
         if let Some(class) = &self.class {
             put_class(class, &mut b);
+        }
+        if let Some(aggregates) = self.aggregates {
+            put_aggregates(aggregates, &mut b);
         }
         let crc = checksum(&b[..HEADER_BYTES - 4]);
         b[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
@@ -90,7 +131,7 @@ impl Header {
             return Err("the block header's checksum does not fit");
         }
         let version = u32_at(b, 8);
-        if version != VERSION && version != VERSION_OF_CLASSES {
+        if !(VERSION..=VERSION_OF_AGGREGATES).contains(&version) {
             return Err("the block has a version that this program does not know");
         }
         let owner = Owner {
@@ -99,11 +140,31 @@ impl Header {
             directory_id: u64_at(b, 16),
         };
         let (mint, maxt) = (u64_at(b, 32) as i64, u64_at(b, 40) as i64);
-        let has_more = version == VERSION_OF_CLASSES;
+        let has_more = version >= VERSION_OF_CLASSES;
         let is_partial = has_more && u32_at(b, 52) & FLAG_PARTIAL != 0;
         let class = if has_more { class_of(page)? } else { None };
-        Ok(Header { owner, id: BlockId(u64_at(b, 24)), mint, maxt, level: u32_at(b, 48), is_partial, class })
+        let aggregates = if version == VERSION_OF_AGGREGATES { Some(aggregates_of(page)?) } else { None };
+        let (id, level) = (BlockId(u64_at(b, 24)), u32_at(b, 48));
+        Ok(Header { owner, id, mint, maxt, level, is_partial, class, aggregates })
     }
+}
+
+fn put_aggregates(aggregates: AggregatesMark, b: &mut [u8; BLOCK_BYTES]) {
+    let at = BLOCK_BYTES - AGGREGATES_BYTES;
+    b[at..at + 8].copy_from_slice(&aggregates.resolution_ms.to_le_bytes());
+    b[at + 8..at + 16].copy_from_slice(&aggregates.keep_ms.to_le_bytes());
+    let crc = checksum(&b[at..at + 16]);
+    b[at + 16..].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn aggregates_of(page: &[u8]) -> Result<AggregatesMark, &'static str> {
+    let body = page.get(BLOCK_BYTES - AGGREGATES_BYTES..BLOCK_BYTES);
+    let (body, crc) = body.ok_or("the block is shorter than its header")?.split_at(AGGREGATES_BYTES - 4);
+    let (resolution_ms, keep_ms) = (u64_at(body, 0) as i64, u64_at(body, 8) as i64);
+    if checksum(body) != u32_at(crc, 0) || resolution_ms < 1 {
+        return Err("what the block says of its aggregates does not fit its checksum");
+    }
+    Ok(AggregatesMark { resolution_ms, keep_ms })
 }
 
 /// The selector's length lies in the header, its time, text and their checksum behind it.
@@ -266,7 +327,7 @@ mod tests {
     fn header(is_partial: bool, class: Option<(&str, i64)>) -> Header {
         let owner = Owner { shard: 3, shard_count: 4, directory_id: 5 };
         let class = class.map(|(s, time_ms)| ClassMark { selector: s.into(), time_ms });
-        Header { owner, id: BlockId(6), mint: -7, maxt: 8, level: 9, is_partial, class }
+        Header { owner, id: BlockId(6), mint: -7, maxt: 8, level: 9, is_partial, class, aggregates: None }
     }
 
     #[test]
@@ -278,6 +339,10 @@ mod tests {
                 assert_eq!(Header::decode(&h.encode()), Ok(h.clone()));
                 let version = if class.is_none() && !is_partial { 2 } else { 3 };
                 assert_eq!(u32_at(&h.encode(), 8), version, "{h:?}");
+                let aggregates = Some(AggregatesMark { resolution_ms: 300_000, keep_ms: i64::MAX });
+                let h = Header { aggregates, ..h };
+                assert_eq!(Header::decode(&h.encode()), Ok(h.clone()));
+                assert_eq!(u32_at(&h.encode(), 8), 4, "{h:?}");
             }
         }
         assert_eq!(header(false, None).encode()[52..60], [0; 8]);
@@ -292,6 +357,14 @@ mod tests {
             b[bit / 8] ^= 1 << (bit % 8);
             assert!(Header::decode(&b).is_err(), "bit {bit}");
         }
+        let aggregates = Some(AggregatesMark { resolution_ms: 300_000, keep_ms: 5 });
+        let bytes_of_aggregates = Header { aggregates, ..header(false, None) }.encode();
+        for bit in (0..HEADER_BYTES * 8).chain((BLOCK_BYTES - AGGREGATES_BYTES) * 8..BLOCK_BYTES * 8) {
+            let mut b = bytes_of_aggregates;
+            b[bit / 8] ^= 1 << (bit % 8);
+            assert!(Header::decode(&b).is_err(), "bit {bit}");
+        }
+        assert!(Header::decode(&bytes_of_aggregates[..BLOCK_BYTES - 1]).is_err());
         for length in [0, 63, 64, 70, used - 1] {
             assert!(Header::decode(&bytes[..length]).is_err(), "{length} bytes");
         }

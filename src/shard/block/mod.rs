@@ -6,6 +6,7 @@
 //! Never: knows the head, the log, or who is asking; panics on what a file holds.
 #![doc = include_str!("../../../docs/format/block.md")]
 
+pub mod aggregate;
 pub mod cache;
 pub mod chunk;
 pub mod class;

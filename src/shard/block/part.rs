@@ -7,18 +7,19 @@
 //! part   | symbols varint | { length varint, text } | shapes varint | { names varint, { symbol varint } }
 //!        | pieces varint | { page varint, pages varint } | series varint | { series } |
 //! series | hash u64 | shape varint | { symbol varint } a name | chunks varint | { chunk } |
-//! chunk  | kind u8 | first time zigzag | last - first varint | samples varint
+//! chunk  | kind + 16 * aggregate u8 | first time zigzag | last - first varint | samples varint
 //!        | times: piece varint, at varint, length varint (kinds 0-2) | value u64 (kind 1) or
 //!          data: piece varint, at varint, length varint (the others) |
 //! ```
 //!
-//! Symbols ascend as texts. `piece` is a place in the part's list of pieces, `at` counts in the piece's body.
+//! An aggregate (`shard::block::aggregate`) is 0 for samples themselves; its columns are of kinds 0 and 1. Symbols ascend as texts. `piece` is a place in the part's list of pieces, `at` counts in the piece's body.
 
 use codec::Error as Malformed;
 use codec::varint::{self, Reader};
 use hashbrown::HashMap;
 use model::{Matcher, SeriesHash, Timestamp};
 
+use crate::shard::block::aggregate::Aggregate;
 use crate::shard::block::layout::{PieceRef, read_text, read_u32};
 
 /// What a run of samples is written as.
@@ -61,6 +62,8 @@ pub struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
     pub kind: Kind,
+    /// What of its windows it has; `None` for samples.
+    pub aggregate: Option<Aggregate>,
     pub first_time: Timestamp,
     pub last_time: Timestamp,
     pub count: u32,
@@ -233,7 +236,9 @@ fn read_place(r: &mut Reader<'_>, pieces: &[PieceRef]) -> Result<Place, Malforme
 }
 
 fn read_chunk(r: &mut Reader<'_>, pieces: &[PieceRef]) -> Result<Chunk, Malformed> {
-    let kind = Kind::from_u8(r.u8()?)?;
+    let kinds = r.u8()?;
+    let kind = Kind::from_u8(kinds & 15)?;
+    let aggregate = Aggregate::from_u8(kinds >> 4).ok_or(Malformed::Corrupt("aggregate of a chunk"))?;
     let first_time = r.varint_signed()?;
     let last_time = first_time.wrapping_add(r.varint()? as i64);
     let count = read_u32(r)?;
@@ -245,7 +250,7 @@ fn read_chunk(r: &mut Reader<'_>, pieces: &[PieceRef]) -> Result<Chunk, Malforme
         Kind::Constant => (Place::default(), r.u64_le()?),
         _ => (read_place(r, pieces)?, 0),
     };
-    Ok(Chunk { kind, first_time, last_time, count, times, data, bits })
+    Ok(Chunk { kind, aggregate, first_time, last_time, count, times, data, bits })
 }
 
 /// A matcher and what it has said of this part's values.
@@ -415,7 +420,7 @@ fn write_chunk(c: &Chunk, pieces: &HashMap<PieceRef, u32>, out: &mut Vec<u8>) {
             varint::write(u64::from(n), out);
         }
     };
-    out.push(c.kind as u8);
+    out.push(c.kind as u8 | c.aggregate.map_or(0, |a| a as u8) << 4);
     varint::write_signed(c.first_time, out);
     varint::write(c.last_time.wrapping_sub(c.first_time) as u64, out);
     varint::write(u64::from(c.count), out);

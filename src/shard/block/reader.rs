@@ -94,7 +94,8 @@ impl Block {
                 let stats = directory.stats;
                 let range = (stats.first_time, stats.last_time.saturating_add(1));
                 let (mint, maxt) = range;
-                let assumed = Header { owner, id, mint, maxt, level: 1, is_partial: true, class: None };
+                let (class, aggregates) = (None, None);
+                let assumed = Header { owner, id, mint, maxt, level: 1, is_partial: true, class, aggregates };
                 (header.unwrap_or(assumed), directory)
             }
         };
@@ -123,6 +124,11 @@ impl Block {
     /// Series that have anything deleted, and how many spans of time those are in all.
     pub fn deleted_counts(&self) -> (u64, u64) {
         self.tombstones.borrow().as_ref().map_or((0, 0), BlockTombstones::counts)
+    }
+
+    /// Whether it has samples, not aggregates of them.
+    pub fn is_raw(&self) -> bool {
+        self.header.aggregates.is_none()
     }
 
     pub fn overlaps(&self, mint: Timestamp, maxt: Timestamp) -> bool {

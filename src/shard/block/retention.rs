@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use crate::shard::block::Block;
-use crate::shard::block::class::{ClassMark, Classes};
-use crate::shard::block::layout::BlockId;
+use crate::shard::block::class::{ClassMark, Classes, Downsampling};
+use crate::shard::block::layout::{AggregatesMark, BlockId};
 
 /// What one shard may keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Retention {
     /// Bytes of blocks of all classes and log.
     pub bytes: Option<u64>,
     pub classes: Classes,
+    /// What is made of samples of no class.
+    pub downsampling: Vec<Downsampling>,
 }
 
 /// What is looked at of a block.
@@ -22,6 +24,7 @@ struct Figures<'b> {
     maxt: i64,
     bytes: u64,
     class: Option<&'b ClassMark>,
+    aggregates: Option<AggregatesMark>,
 }
 
 /// A block that has to go.
@@ -39,6 +42,7 @@ impl Retention {
             maxt: b.header.maxt,
             bytes: b.counted_bytes(),
             class: b.header.class.as_ref(),
+            aggregates: b.header.aggregates,
         });
         self.due_of(figures.collect(), log_bytes)
     }
@@ -48,14 +52,29 @@ impl Retention {
         class.map_or(self.time_ms, |mark| Some(self.classes.time_of(mark)))
     }
 
+    /// What is made of a class's samples, or of those of none.
+    pub fn downsampling_of(&self, class: Option<&ClassMark>) -> &[Downsampling] {
+        class.map_or(&self.downsampling, |mark| self.classes.downsampling_of(mark))
+    }
+
+    /// How long such aggregates are kept: as the configuration has it now, else as it had when they were written.
+    pub fn time_of_aggregates(&self, class: Option<&ClassMark>, mark: AggregatesMark) -> i64 {
+        let now = self.downsampling_of(class).iter().find(|d| d.resolution_ms == mark.resolution_ms);
+        now.map_or(mark.keep_ms, |d| d.keep_ms)
+    }
+
     fn due_of(&self, mut blocks: Vec<Figures<'_>>, log_bytes: u64) -> Vec<Due> {
         blocks.sort_by_key(|b| std::cmp::Reverse((b.maxt, b.id)));
         let Some(newest) = blocks.first().map(|b| b.maxt) else { return Vec::new() };
         let mut out = Vec::new();
         let mut used = log_bytes;
         let mut is_over = false;
-        for Figures { id, maxt, bytes, class } in blocks {
-            if self.time_of(class).is_some_and(|keep| newest.saturating_sub(maxt) >= keep) {
+        for Figures { id, maxt, bytes, class, aggregates } in blocks {
+            let time = match aggregates {
+                None => self.time_of(class),
+                Some(mark) => Some(self.time_of_aggregates(class, mark)),
+            };
+            if time.is_some_and(|keep| newest.saturating_sub(maxt) >= keep) {
                 out.push(Due { id, by_size: false });
                 continue;
             }
@@ -86,6 +105,7 @@ mod tests {
             maxt: *maxt,
             bytes: *bytes,
             class: class.as_ref(),
+            aggregates: None,
         });
         let due = retention.due_of(figures.collect(), 5);
         let have: Vec<(u64, bool)> = due.iter().map(|d| (d.id.0, d.by_size)).collect();
@@ -95,7 +115,7 @@ mod tests {
     #[test]
     fn old_blocks_go_and_then_what_is_too_much() {
         let blocks = [(1, 100, 10), (2, 200, 10), (3, 300, 10), (4, 400, 10)];
-        let of = |time_ms, bytes| Retention { time_ms, bytes, classes: Classes::default() };
+        let of = |time_ms, bytes| Retention { time_ms, bytes, ..Retention::default() };
         check(of(None, None), &blocks, &[]);
         check(of(Some(300), None), &blocks, &[(1, false)]);
         check(of(Some(200), None), &blocks, &[(2, false), (1, false)]);
@@ -110,11 +130,11 @@ mod tests {
             [(1, 100, 10, ""), (2, 100, 10, "a"), (3, 300, 10, "b"), (4, 300, 10, ""), (5, 400, 10, "")];
         let class = |selector: &str, time_ms| {
             let mark = ClassMark { selector: selector.into(), time_ms };
-            crate::shard::block::class::Class { mark, matchers: Vec::new() }
+            crate::shard::block::class::Class { mark, matchers: Vec::new(), downsampling: Vec::new() }
         };
         let of = |classes: &[(&str, i64)], bytes| {
             let classes = Classes::new(classes.iter().map(|c| class(c.0, c.1)).collect());
-            Retention { time_ms: Some(1000), bytes, classes }
+            Retention { time_ms: Some(1000), bytes, classes, ..Retention::default() }
         };
         check_classes(of(&[("a", 1000), ("b", 100)], None), &blocks, &[(3, false)]);
         check_classes(of(&[("a", 300), ("b", 1000)], None), &blocks, &[(2, false)]);

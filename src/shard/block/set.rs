@@ -57,6 +57,7 @@ impl SetWriter {
                 // Which one will be the last is known at the end.
                 is_partial: range.is_partial || !set.classes.is_empty(),
                 class,
+                aggregates: None,
             };
             match BlockWriter::begin(disk, store.dir(), header).await {
                 Ok(writer) => set.writers.push(writer),

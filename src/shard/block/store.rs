@@ -199,7 +199,32 @@ impl Store {
 
     /// Blocks with samples between two times (inclusive).
     pub fn overlapping(&self, mint: Timestamp, maxt: Timestamp) -> Vec<Rc<Block>> {
-        self.blocks.borrow().iter().filter(|b| b.overlaps(mint, maxt)).cloned().collect()
+        self.overlapping_to(mint, maxt, 0)
+    }
+
+    /// The same, with blocks of aggregates that are not coarser than `resolution_ms`.
+    pub fn overlapping_to(&self, mint: Timestamp, maxt: Timestamp, resolution_ms: i64) -> Vec<Rc<Block>> {
+        let is_wanted = |b: &&Rc<Block>| b.header.resolution_ms() <= resolution_ms && b.overlaps(mint, maxt);
+        self.blocks.borrow().iter().filter(is_wanted).cloned().collect()
+    }
+
+    /// Blocks that have to be looked at for which series there were between two times: of aggregates those which reach
+    /// back before the samples of their class do.
+    pub fn overlapping_by_name(&self, mint: Timestamp, maxt: Timestamp) -> Vec<Rc<Block>> {
+        let blocks = self.blocks.borrow();
+        let begins = |of: &Block| {
+            let is_alike = |b: &&Rc<Block>| b.is_raw() && b.header.selector() == of.header.selector();
+            blocks.iter().find(is_alike).map_or(Timestamp::MAX, |b| b.header.mint)
+        };
+        let is_wanted = |b: &&Rc<Block>| b.overlaps(mint, maxt) && (b.is_raw() || b.header.mint < begins(b));
+        blocks.iter().filter(is_wanted).cloned().collect()
+    }
+
+    /// The coarsest resolution of a block that is not coarser than `resolution_ms`.
+    pub fn coarsest_to(&self, resolution_ms: i64) -> i64 {
+        let blocks = self.blocks.borrow();
+        let all = blocks.iter().map(|b| b.header.resolution_ms());
+        all.filter(|r| *r <= resolution_ms).max().unwrap_or(0)
     }
 
     /// Where the range of the newest block ends that this shard wrote itself, with all that were to come with it: they
@@ -208,7 +233,7 @@ impl Store {
         self.blocks
             .borrow()
             .iter()
-            .filter(|b| b.is_own() && !b.header.is_partial)
+            .filter(|b| b.is_own() && b.is_raw() && !b.header.is_partial)
             .map(|b| b.header.maxt)
             .max()
     }

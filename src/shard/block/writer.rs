@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::rt;
 use crate::rt::disk::{Disk, Mode, unpublished};
+use crate::shard::block::aggregate::Windows;
 use crate::shard::block::chunk::{Encoder, Samples, Sink};
 use crate::shard::block::layout::{
     BlockId, DATA, DIRECTORY, Directory, Header, PART, PartEntry, PieceRef, Stats, encode_end,
@@ -132,11 +133,37 @@ impl BlockWriter {
         let mut chunks = std::mem::take(&mut self.chunks);
         chunks.clear();
         self.encoder.encode(samples, &mut self.data, &mut chunks);
+        self.directory.stats.float_count += samples.times.len() as u64;
+        self.directory.stats.histogram_count += samples.histograms.len() as u64;
+        self.push_chunks(hash, labels, chunks);
+    }
+
+    /// The same with aggregates of a series, which count as a sample for each window.
+    pub fn push_windows<'a>(
+        &mut self,
+        hash: SeriesHash,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        windows: &Windows,
+    ) {
+        if windows.is_empty() {
+            return;
+        }
+        let mut chunks = std::mem::take(&mut self.chunks);
+        chunks.clear();
+        self.encoder.encode_windows(windows, &mut self.data, &mut chunks);
+        self.directory.stats.float_count += windows.times.len() as u64;
+        self.push_chunks(hash, labels, chunks);
+    }
+
+    fn push_chunks<'a>(
+        &mut self,
+        hash: SeriesHash,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        chunks: Vec<Chunk>,
+    ) {
         let stats = &mut self.directory.stats;
         stats.series_count += 1;
         stats.chunk_count += chunks.len() as u64;
-        stats.float_count += samples.times.len() as u64;
-        stats.histogram_count += samples.histograms.len() as u64;
         for c in &chunks {
             stats.first_time = stats.first_time.min(c.first_time);
             stats.last_time = stats.last_time.max(c.last_time);

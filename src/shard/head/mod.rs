@@ -571,6 +571,7 @@ impl Head {
             values: v0..values.len() as u32,
             starts: s0..batch.starts.len() as u32,
             histograms: histograms_from..histograms.len() as u32,
+            is_coarse: false,
         };
         if !series.times.is_empty() || !series.histograms.is_empty() {
             batch.series.push(series);
@@ -594,6 +595,7 @@ fn push_newest(time: Timestamp, values: &[f64], run: &[(u32, u32, SeriesId)], ba
                 values,
                 starts: 0..0,
                 histograms: 0..0,
+                is_coarse: false,
             });
         }
     }
@@ -607,7 +609,14 @@ fn push_present(time: Timestamp, present: &[u64], run: &[(u32, u32, SeriesId)], 
     let has = |slot: u32| present.get(slot as usize / 64).is_some_and(|w| w >> (slot % 64) & 1 == 1);
     for (_, _, id) in run.iter().filter(|p| has(p.1)) {
         let (times, values) = (at..at + 1, value..value + 1);
-        batch.series.push(BatchSeries { id: *id, times, values, starts: 0..0, histograms: 0..0 });
+        batch.series.push(BatchSeries {
+            id: *id,
+            times,
+            values,
+            starts: 0..0,
+            histograms: 0..0,
+            is_coarse: false,
+        });
     }
 }
 
@@ -650,7 +659,14 @@ fn push_columns(
             continue;
         }
         let values = from..batch.values.len() as u32;
-        batch.series.push(BatchSeries { id, times, values, starts: 0..0, histograms: 0..0 });
+        batch.series.push(BatchSeries {
+            id,
+            times,
+            values,
+            starts: 0..0,
+            histograms: 0..0,
+            is_coarse: false,
+        });
     }
 }
 
