@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Arc, Once, mpsc};
+use std::sync::{Arc, Mutex, Once, PoisonError, mpsc};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -86,6 +86,10 @@ const PREEMPT_TIMER: Duration = Duration::from_millis(1);
 const RING_DEPTH: usize = 4096;
 /// How long an executor may be parked by mistake: longer than from making a timer to polling it.
 const PARKED_MAX: Duration = Duration::from_micros(20);
+/// How long a shard's thread may take to begin, and how many are started at most: each that does not costs a stack and
+/// the rings of an executor.
+const SEATING_MAX: Duration = Duration::from_millis(500);
+const SEATINGS_MAX: usize = 32;
 /// How long a stopping shard waits for those inside its gate.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// Expressions nest and futures are moved on the stack; only what is touched is ever real memory.
@@ -201,12 +205,8 @@ impl<T: 'static, M: Send + 'static> Machine<T, M> {
                 started: started.clone(),
             };
             let (port, counters) = (seat.port.clone(), seat.counters.clone());
-            let (factory, deliver) = (factory.clone(), deliver.clone());
-            let handle = std::thread::Builder::new()
-                .name(format!("shard-{shard}"))
-                .stack_size(STACK)
-                .spawn(move || seat.run(receiver, factory, deliver))
-                .map_err(|e| Error::Start { shard, reason: e.to_string() })?;
+            let handle =
+                seated(Parts { seat, receiver, factory: factory.clone(), deliver: deliver.clone() })?;
             threads.push(ShardThread { port, counters, handle });
         }
         drop(started);
@@ -285,30 +285,108 @@ struct Seat<T, M> {
     started: mpsc::Sender<Result<u32, Error>>,
 }
 
-impl<T: 'static, M: Send + 'static> Seat<T, M> {
-    fn run<F, Fut, D>(self, receiver: std::os::unix::net::UnixStream, factory: F, deliver: D)
-    where
-        F: Fn(ShardContext<T, M>) -> Fut,
-        Fut: Future<Output = Result<Rc<T>, Failure>> + 'static,
-        D: Fn(&Rc<T>, M) + 'static,
-    {
-        let counters = self.counters.clone();
-        counters.thread.store(this_thread(), Relaxed);
-        let (shard, started) = (self.shard, self.started.clone());
-        match self.executor() {
-            Ok(executor) => {
-                let body = AssertUnwindSafe(|| executor.run(self.live(receiver, factory, deliver)));
-                if catch_unwind(body).is_err() {
-                    die(&format!("shard {shard} panicked"));
-                }
-            }
-            Err(reason) => {
-                let _ = started.send(Err(Error::Start { shard, reason }));
-            }
+/// What becomes a shard on the thread that takes it.
+struct Parts<T, M, F, D> {
+    seat: Seat<T, M>,
+    receiver: std::os::unix::net::UnixStream,
+    factory: F,
+    deliver: D,
+}
+
+/// A shard that waits to be taken, and which thread has taken it.
+struct Berth<P> {
+    parts: Mutex<(Option<P>, usize)>,
+}
+
+impl<P> Berth<P> {
+    fn take(&self, thread: usize) -> Option<P> {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = parts.0.take();
+        if taken.is_some() {
+            parts.1 = thread;
         }
-        counters.finished.store(true, Relaxed);
+        taken
     }
 
+    fn taken_by(&self) -> Option<usize> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.0.is_none().then_some(parts.1)
+    }
+}
+
+/// Starts a shard's thread, and another one where the executor of the first parks before it has run anything: taken off
+/// its CPU for a turn between its first poll and its first run, it takes its queues for empty, and nothing that could
+/// wake it is there yet. Such a thread sleeps until the process ends.
+fn seated<T, M, F, Fut, D>(parts: Parts<T, M, F, D>) -> Result<std::thread::JoinHandle<()>, Error>
+where
+    T: 'static,
+    M: Send + 'static,
+    F: Fn(ShardContext<T, M>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Rc<T>, Failure>> + 'static,
+    D: Fn(&Rc<T>, M) + Send + 'static,
+{
+    let shard = parts.seat.shard;
+    let berth = Arc::new(Berth { parts: Mutex::new((Some(parts), 0)) });
+    let mut handles = Vec::new();
+    while handles.len() < SEATINGS_MAX {
+        let (berth_of_thread, number) = (berth.clone(), handles.len());
+        let handle = std::thread::Builder::new()
+            .name(format!("shard-{shard}"))
+            .stack_size(STACK)
+            .spawn(move || Parts::run(&berth_of_thread, number))
+            .map_err(|e| Error::Start { shard, reason: e.to_string() })?;
+        handles.push(handle);
+        let until = SystemClock.now() + SEATING_MAX;
+        while SystemClock.now() < until {
+            if let Some(number) = berth.taken_by() {
+                return Ok(handles.swap_remove(number));
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    Err(Error::Start { shard, reason: format!("{SEATINGS_MAX} threads were started and none has begun") })
+}
+
+impl<T, M, F, Fut, D> Parts<T, M, F, D>
+where
+    T: 'static,
+    M: Send + 'static,
+    F: Fn(ShardContext<T, M>) -> Fut,
+    Fut: Future<Output = Result<Rc<T>, Failure>> + 'static,
+    D: Fn(&Rc<T>, M) + 'static,
+{
+    fn run(berth: &Berth<Self>, number: usize) {
+        let executor = {
+            let parts = berth.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(parts) = &parts.0 else { return };
+            parts.seat.executor()
+        };
+        let executor = match executor {
+            Ok(executor) => executor,
+            Err(reason) => {
+                if let Some(Parts { seat, .. }) = berth.take(number) {
+                    let _ = seat.started.send(Err(Error::Start { shard: seat.shard, reason }));
+                    seat.counters.finished.store(true, Relaxed);
+                }
+                return;
+            }
+        };
+        let body = AssertUnwindSafe(|| {
+            executor.run(async {
+                let Some(Parts { seat, receiver, factory, deliver }) = berth.take(number) else { return };
+                let counters = seat.counters.clone();
+                counters.thread.store(this_thread(), Relaxed);
+                seat.live(receiver, factory, deliver).await;
+                counters.finished.store(true, Relaxed);
+            });
+        });
+        if catch_unwind(body).is_err() {
+            die("a shard panicked");
+        }
+    }
+}
+
+impl<T: 'static, M: Send + 'static> Seat<T, M> {
     fn executor(&self) -> Result<LocalExecutor, String> {
         LocalExecutorBuilder::new(Placement::Fixed(self.cpu))
             .name("shard")
@@ -348,6 +426,8 @@ impl<T: 'static, M: Send + 'static> Seat<T, M> {
         Fut: Future<Output = Result<Rc<T>, Failure>> + 'static,
         D: Fn(&Rc<T>, M) + 'static,
     {
+        // Before anything else: from here on a shard that parks by mistake can be woken, whatever ran or did not.
+        kick_me(&self.port).await;
         let local = self.enter();
         let room = MailRoom::open(&self.mesh, self.shard, local.pulse.clone(), deliver);
         let _ = local.mail.set(room.clone());
@@ -430,6 +510,15 @@ async fn hear<T: 'static, M: Send + 'static>(
             stopping.notify();
         }
     }
+}
+
+/// Has the task that awaits this be the one that is kicked.
+async fn kick_me(port: &Port) {
+    poll_fn(|cx| {
+        port.set_kicker(Some(cx.waker().clone()));
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Does nothing, so that being woken does nothing but turn the executor.
