@@ -10,7 +10,7 @@ use codec::varint::{self, Reader};
 use model::{SeriesId, Timestamp};
 
 use crate::rt;
-use crate::rt::disk::{Disk, Mode, UNPUBLISHED, unpublished};
+use crate::rt::disk::{Disk, Entry, Mode, UNPUBLISHED, unpublished};
 use crate::shard::Shard;
 use crate::shard::head::image;
 use crate::shard::head::side::SideBuffer;
@@ -18,9 +18,10 @@ use crate::shard::pieces::{BLOCK_BYTES, Next, PieceReader, PieceWriter};
 use crate::shard::read_ahead::{Damage, ReadAhead};
 use crate::shard::table::{TableReader, TableWriter};
 use crate::shard::tombstones::Spans;
-use crate::shard::wal::log::segment_name;
+use crate::shard::wal::log::Leftovers;
 use crate::shard::wal::pending::Owner;
 use crate::shard::wal::reader::{Start, segment_numbers};
+use crate::shard::wal::segment::{SPARE, segment_name};
 
 const MAGIC: &[u8; 8] = b"SYSTCKP1";
 /// 2: a patch of a chunk is one byte (docs/format/chunk.md). 3: windows have their presence.
@@ -289,13 +290,15 @@ pub async fn checkpoint_numbers(disk: &Rc<dyn Disk>, dir: &Path) -> Result<Vec<u
 }
 
 /// Removes what `newest` and `previous` make superfluous: other checkpoints, and segments that neither needs.
-/// Damaged segments are kept beside the log under another name.
+/// Damaged segments are kept beside the log under another name; the longest of the others becomes the spare, where
+/// there is none and `leftovers` allow it.
 pub async fn tidy(
     disk: &Rc<dyn Disk>,
     dir: &Path,
     newest: u64,
     previous: Option<u64>,
     damaged: &[std::path::PathBuf],
+    leftovers: &Leftovers,
 ) -> Result<(), rt::Error> {
     for number in checkpoint_numbers(disk, dir).await? {
         if number != newest && Some(number) != previous {
@@ -303,19 +306,34 @@ pub async fn tidy(
         }
     }
     // Without a checkpoint before, the log from its beginning is what stands in for a damaged one.
-    for number in segment_numbers(disk, dir).await? {
-        if previous.is_some_and(|p| number < p) {
-            let path = dir.join(segment_name(number));
-            if damaged.contains(&path) {
-                let mut aside = path.clone().into_os_string();
-                aside.push(".damaged");
-                disk.rename(&path, Path::new(&aside)).await?;
-            } else {
-                disk.remove(&path).await?;
-            }
+    let Some(previous) = previous else { return disk.sync_dir(dir).await };
+    let entries = disk.list(dir).await?;
+    let mut spare = None;
+    if leftovers.are_settled() && !entries.iter().any(|e| e.name == SPARE) {
+        let whole = |e: &&Entry| !damaged.contains(&dir.join(&e.name)) && is_segment_before(e, previous);
+        spare = entries.iter().filter(whole).max_by_key(|e| e.size).map(|e| &e.name);
+    }
+    for entry in entries.iter().filter(|e| is_segment_before(e, previous)) {
+        let path = dir.join(&entry.name);
+        if damaged.contains(&path) {
+            let mut aside = path.clone().into_os_string();
+            aside.push(".damaged");
+            disk.rename(&path, Path::new(&aside)).await?;
+        } else if Some(&entry.name) == spare {
+            disk.rename(&path, &dir.join(SPARE)).await?;
+        } else {
+            disk.remove(&path).await?;
         }
     }
-    disk.sync_dir(dir).await
+    disk.sync_dir(dir).await?;
+    if spare.is_some() {
+        leftovers.note_spare();
+    }
+    Ok(())
+}
+
+fn is_segment_before(entry: &Entry, first: u64) -> bool {
+    !entry.is_dir && entry.name.parse().is_ok_and(|number: u64| number < first)
 }
 
 /// Removes checkpoints that were never put in place.

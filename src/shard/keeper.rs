@@ -26,7 +26,7 @@ use crate::shard::probe::Probe;
 use crate::shard::read_ahead::Damage;
 use crate::shard::turn::Turn;
 use crate::shard::wal::frame::{FRAME_BYTES_MAX, frame_bytes};
-use crate::shard::wal::log::Log;
+use crate::shard::wal::log::{Leftovers, Log};
 use crate::shard::wal::pending::{self, Owner, Pending};
 use crate::shard::wal::reader::{self, Start};
 use crate::shard::{Applied, Shard};
@@ -200,6 +200,7 @@ pub struct Keeper {
     pub(in crate::shard) deposit_turn: Turn,
     pending: RefCell<Pending>,
     log: RefCell<Option<Log>>,
+    leftovers: Rc<Leftovers>,
     pub(in crate::shard) state: RefCell<LogState>,
     commons: Arc<Commons>,
     /// Batches that wait for room in the tail, in order. A start defines millions of series within a second or
@@ -278,6 +279,7 @@ impl Keeper {
             deposit: RefCell::default(),
             deposit_turn: Turn::default(),
             pending: RefCell::new(Pending::open(tail, place.owner, sequence)),
+            leftovers: log.leftovers(),
             log: RefCell::new(Some(log)),
             state: RefCell::new(LogState::Writing),
             commons,
@@ -610,7 +612,8 @@ impl Keeper {
         self.image_bytes.set(size);
         self.log_bytes.set(self.log_bytes.get() - bytes_before);
         let damaged: Vec<PathBuf> = self.recovered.damage.iter().map(|d| d.path.clone()).collect();
-        checkpoint::tidy(&self.disk, &dir, newest, self.previous_checkpoint.get(), &damaged).await
+        let previous = self.previous_checkpoint.get();
+        checkpoint::tidy(&self.disk, &dir, newest, previous, &damaged, &self.leftovers).await
     }
 
     /// Has the log begin a new segment: everything that is in memory now is before it or in the head, everything

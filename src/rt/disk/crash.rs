@@ -298,7 +298,7 @@ impl Disk for CrashDisk {
         let handle = |id| Rc::new(CrashFile { disk: self.clone(), path: path.into(), id }) as Rc<dyn File>;
         let exists = self.state.borrow().live.files.contains_key(path);
         match mode {
-            Mode::Read => self.with("open", path, |state| state.find(path).map(handle)),
+            Mode::Read | Mode::LogAgain => self.with("open", path, |state| state.find(path).map(handle)),
             Mode::Write if exists => self.with("open", path, |state| state.find(path).map(handle)),
             _ => self.change("open", path, |state| Ok(handle(state.create(path)))),
         }

@@ -57,9 +57,11 @@ impl Disk for DirectDisk {
         Box::pin(async move {
             let mut options = OpenOptions::new();
             options.read(true).write(mode != Mode::Read);
-            options.create(mode != Mode::Read).truncate(matches!(mode, Mode::Create | Mode::Log));
+            options
+                .create(!matches!(mode, Mode::Read | Mode::LogAgain))
+                .truncate(matches!(mode, Mode::Create | Mode::Log));
             // A write with its sync is one trip to the kernel; a sync of its own would go by a thread of the kernel's.
-            let is_synced = mode == Mode::Log;
+            let is_synced = matches!(mode, Mode::Log | Mode::LogAgain);
             options.custom_flags(if is_synced { libc::O_DSYNC } else { 0 });
             let file = options.dma_open(&path).await.map_err(|e| Error::file("open", &path, io_error(e)))?;
             Ok(Rc::new(DirectFile { path, file: Rc::new(file), is_synced }) as Rc<dyn File>)

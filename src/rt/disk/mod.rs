@@ -39,6 +39,8 @@ pub enum Mode {
     Create,
     /// The same for a log: [`File::write_durably_at`] is one operation and not two.
     Log,
+    /// An existing file of a log, kept as it is, to be written over as one.
+    LogAgain,
 }
 
 /// A name in a directory.

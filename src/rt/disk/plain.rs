@@ -26,7 +26,7 @@ fn done<'a, R: 'a>(result: Result<R, Error>) -> Io<'a, R> {
 impl Disk for PlainDisk {
     fn open(&self, path: &Path, mode: Mode) -> Io<'_, Rc<dyn File>> {
         let mut options = fs::OpenOptions::new();
-        options.read(true).write(mode != Mode::Read).create(mode != Mode::Read);
+        options.read(true).write(mode != Mode::Read).create(!matches!(mode, Mode::Read | Mode::LogAgain));
         let opened = options.truncate(matches!(mode, Mode::Create | Mode::Log)).open(path);
         done(match opened {
             Ok(file) => Ok(Rc::new(PlainFile { path: path.into(), file })),

@@ -2,6 +2,8 @@
 
 use codec::crc32c::checksum;
 
+use crate::rt::buffer::Buffer;
+
 /// Direct I/O writes whole blocks; a frame begins on one, so that it never rewrites durable bytes.
 pub const BLOCK_BYTES: usize = 4096;
 
@@ -17,6 +19,9 @@ const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"FRAM");
 const SEGMENT_MAGIC: &[u8; 8] = b"SYSTWAL1";
 const VERSION: u32 = 1;
 
+/// Of a segment's header. Version 1 has no floor: its file was nothing before.
+const SEGMENT_VERSION: u32 = 2;
+
 /// Whose log a segment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
@@ -24,32 +29,46 @@ pub struct SegmentHeader {
     pub shard_count: u16,
     pub directory_id: u64,
     pub number: u64,
+    /// Frames up to this sequence are of the file's earlier life.
+    pub floor: u64,
 }
 
 impl SegmentHeader {
+    /// The header as it is written.
+    pub fn block(&self) -> Buffer {
+        let mut buffer = Buffer::zeroed(BLOCK_BYTES);
+        buffer.copy_from_slice(&self.encode());
+        buffer
+    }
+
     pub fn encode(&self) -> [u8; BLOCK_BYTES] {
         let mut b = [0; BLOCK_BYTES];
         b[..8].copy_from_slice(SEGMENT_MAGIC);
-        b[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        b[8..12].copy_from_slice(&SEGMENT_VERSION.to_le_bytes());
         b[12..14].copy_from_slice(&self.shard.to_le_bytes());
         b[14..16].copy_from_slice(&self.shard_count.to_le_bytes());
         b[16..24].copy_from_slice(&self.directory_id.to_le_bytes());
         b[24..32].copy_from_slice(&self.number.to_le_bytes());
-        let crc = checksum(&b[..32]);
-        b[32..36].copy_from_slice(&crc.to_le_bytes());
+        b[32..40].copy_from_slice(&self.floor.to_le_bytes());
+        let crc = checksum(&b[..40]);
+        b[40..44].copy_from_slice(&crc.to_le_bytes());
         b
     }
 
     /// Errors: says what does not fit.
     pub fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
-        let b = bytes.get(..36).ok_or("the segment is shorter than its header")?;
+        let b = bytes.get(..44).ok_or("the segment is shorter than its header")?;
         if &b[..8] != SEGMENT_MAGIC {
             return Err("this is not a segment of a write-ahead log");
         }
-        if checksum(&b[..32]) != u32_at(b, 32) {
+        let (covered, floor) = match u32_at(b, 8) {
+            1 => (32, 0),
+            _ => (40, u64_at(b, 32)),
+        };
+        if checksum(&b[..covered]) != u32_at(b, covered) {
             return Err("the segment header's checksum does not fit");
         }
-        if u32_at(b, 8) != VERSION {
+        if u32_at(b, 8) > SEGMENT_VERSION {
             return Err("the segment has a version that this program does not know");
         }
         Ok(SegmentHeader {
@@ -57,6 +76,7 @@ impl SegmentHeader {
             shard_count: u16::from_le_bytes([b[14], b[15]]),
             directory_id: u64_at(b, 16),
             number: u64_at(b, 24),
+            floor,
         })
     }
 }
@@ -133,7 +153,7 @@ mod tests {
 
     #[test]
     fn headers_come_back_and_any_flipped_bit_is_noticed() {
-        let h = SegmentHeader { shard: 3, shard_count: 8, directory_id: 77, number: 12 };
+        let h = SegmentHeader { shard: 3, shard_count: 8, directory_id: 77, number: 12, floor: 40 };
         let bytes = h.encode();
         assert_eq!(SegmentHeader::decode(&bytes), Ok(h));
         let mut f = [0u8; FRAME_HEADER_BYTES];

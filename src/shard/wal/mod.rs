@@ -10,3 +10,4 @@ pub mod frame;
 pub mod log;
 pub mod pending;
 pub mod reader;
+pub mod segment;

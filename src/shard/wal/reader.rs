@@ -7,7 +7,8 @@ use crate::rt;
 use crate::rt::disk::Disk;
 use crate::shard::read_ahead::{Damage, ReadAhead};
 use crate::shard::wal::frame::{
-    BLOCK_BYTES, FRAME_HEADER_BYTES, SegmentHeader, decode_header, for_each_record, frame_bytes,
+    BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, SegmentHeader, decode_header, for_each_record,
+    frame_bytes,
 };
 use crate::shard::wal::pending::Owner;
 
@@ -67,9 +68,9 @@ pub async fn replay(
         if number < start.first_segment {
             continue;
         }
-        let path = dir.join(crate::shard::wal::log::segment_name(number));
+        let path = dir.join(crate::shard::wal::segment::segment_name(number));
         out.last_number = number;
-        let mut segment = Segment { ahead: ReadAhead::open(disk, &path).await?, at: 0 };
+        let mut segment = Segment { ahead: ReadAhead::open(disk, &path).await?, at: 0, floor: 0 };
         segment.replay(owner, number, &mut out, &mut apply).await?;
         segment.ahead.close().await?;
     }
@@ -80,6 +81,8 @@ struct Segment {
     ahead: ReadAhead,
     /// Where the next frame begins.
     at: u64,
+    /// Frames up to this sequence are not of this segment, but of what the file was before.
+    floor: u64,
 }
 
 impl Segment {
@@ -104,13 +107,13 @@ impl Segment {
                 self.damaged(0, "the segment belongs to another log".to_owned(), out);
                 return Ok(());
             }
-            Ok(_) => {}
+            Ok(h) => self.floor = h.floor,
         }
         self.at = BLOCK_BYTES as u64;
         while self.at + FRAME_HEADER_BYTES as u64 <= self.ahead.size {
             let at = self.at;
-            let Some((sequence, length)) = decode_header(self.ahead.bytes(at, FRAME_HEADER_BYTES).await?)
-            else {
+            let header = decode_header(self.ahead.bytes(at, FRAME_HEADER_BYTES).await?);
+            let Some((sequence, length)) = header.filter(|(sequence, _)| *sequence > self.floor) else {
                 return self.end(out).await;
             };
             if at + (FRAME_HEADER_BYTES + length) as u64 > self.ahead.size {
@@ -155,9 +158,11 @@ impl Segment {
     async fn end(&mut self, out: &mut Replayed) -> Result<(), rt::Error> {
         let from = self.at;
         let mut at = from + BLOCK_BYTES as u64;
-        while at + FRAME_HEADER_BYTES as u64 <= self.ahead.size {
+        // The frame behind a damaged one begins no farther than that can be long.
+        let limit = self.ahead.size.min(from + frame_bytes(FRAME_BYTES_MAX) as u64 + BLOCK_BYTES as u64);
+        while at + FRAME_HEADER_BYTES as u64 <= limit {
             if let Some((sequence, _)) = decode_header(self.ahead.bytes(at, FRAME_HEADER_BYTES).await?)
-                && sequence > out.last_sequence
+                && sequence > out.last_sequence.max(self.floor)
             {
                 let what = format!("a frame is damaged; frame {sequence} and what follows it were not read");
                 self.damaged(from, what, out);
