@@ -17,6 +17,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::client::{Client, excerpt};
+use crate::device::Watch;
 use crate::error::{Context, Error};
 use crate::load::quantiles;
 use crate::shape::node::Node;
@@ -73,7 +74,9 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
     let begin_ms = (clock::unix_us() / 1000 / STEP_MS - steps as i64) * STEP_MS;
     let mut feed = Feed::new(plan, &system, begin_ms)?;
     let mut sampler = Sampler::start();
+    let device = Watch::start(&system.folder)?;
     feed.write(0..steps, &mut system, &mut sampler)?;
+    let device_ms = device.finish();
     let busy = system.usage()?;
     let end_ms = begin_ms + (steps as i64 - 1) * STEP_MS;
     let head_from = end_ms.saturating_sub(HEAD_MS_MAX);
@@ -101,6 +104,7 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
             "write_amplification": written.map(|w| w as f64 / disk.max(1) as f64),
             "ack_ms": quantiles(&feed.latency),
         },
+        "device_ms": device_ms,
         "timeline": timeline.collect::<Vec<_>>(),
         "complaints": complaints,
         "stop_seconds": system.stop().as_secs_f64(),

@@ -9,6 +9,7 @@ pub mod ceiling;
 pub mod client;
 pub mod clock;
 pub mod dashboard;
+pub mod device;
 pub mod error;
 pub mod fleet_truth;
 pub mod goals;

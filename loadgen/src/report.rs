@@ -60,6 +60,7 @@ const ROWS: &[Row] = &[
     row("ack p99 ms", "/write/ack_ms/p99", 1.0, 2, true),
     row("ack p99.9 ms", "/write/ack_ms/p999", 1.0, 2, true),
     row("ack max ms", "/write/ack_ms/max", 1.0, 2, true),
+    row("device alone: max ms", "/device_ms/max", 1.0, 2, false),
     row("writes refused", "/write/refused", 1.0, 0, false),
     row("write RSS MB", "/write/rss_bytes", 1e-6, 0, true),
     row("write RSS B/series", "/write/rss_bytes_per_series", 1.0, 0, true),

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, excerpt};
 use crate::clock;
+use crate::device::Watch;
 use crate::error::{Context, Error};
 use crate::load::quantiles;
 use crate::ring;
@@ -151,6 +152,7 @@ fn measure(plan: &Plan, system: &mut System, shared: &Shared) -> Result<Value, E
     let begin = clock::now();
     let sender_before = shared.sender_cpu_ns.load(Ordering::Relaxed);
     let stop = begin + plan.window;
+    let device = Watch::start(&system.folder)?;
     let mut shown = begin;
     let mut asker = None;
     while clock::now() < stop {
@@ -172,6 +174,7 @@ fn measure(plan: &Plan, system: &mut System, shared: &Shared) -> Result<Value, E
     let samples = (shared.acked.load(Ordering::Relaxed) - first_samples) as f64;
     let sender = (shared.sender_cpu_ns.load(Ordering::Relaxed) - sender_before) as f64 / 1e9;
     let cpu = (usage.cpu - first_cpu).as_secs_f64();
+    let device_ms = device.finish();
     let (asked, unanswered) = asker.transpose()?.map(Asker::finish).unzip();
     let timeline = sampler.points.iter().map(|(t, u)| json!([t, u.cpu.as_secs_f64(), u.rss_bytes]));
     Ok(json!({
@@ -179,6 +182,7 @@ fn measure(plan: &Plan, system: &mut System, shared: &Shared) -> Result<Value, E
         "first_cpu_seconds": first_cpu.as_secs_f64(),
         "asked_ms": asked,
         "unanswered": unanswered.flatten(),
+        "device_ms": device_ms,
         "write": {
             "seconds": seconds, "samples": samples, "samples_per_second": samples / seconds,
             "first_samples": first_samples,
