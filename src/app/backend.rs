@@ -28,6 +28,7 @@ use crate::app::house::{deal, jobs_of, retain, set_exemplars};
 use crate::app::metrics::{self, BlockFigures, ExemplarFigures, Requests, ShardFigures};
 use crate::app::query_log::{Entry, QueryLog, Times, stats_json};
 use crate::app::retention;
+use crate::app::vacancy::Vacancies;
 use crate::config::{self, Config, SourceResolution};
 use crate::push::gateway::Gateway;
 use crate::push::{self, otlp};
@@ -35,7 +36,7 @@ use crate::query;
 use crate::query::account::Token;
 use crate::query::engine::{Engine, Listed, Phase, Request, When};
 use crate::query::exec::access::Access;
-use crate::query::exec::scan;
+use crate::query::exec::scan::{self, Partial};
 use crate::query::merge::{Pending, Shards};
 use crate::query::plan::physical::{Fragment, MaxResolution};
 use crate::remote::{self, Protocol, Terms};
@@ -61,6 +62,7 @@ pub struct HouseBackend {
     pub start_ms: Timestamp,
     pub mesh: OnceLock<HouseMesh>,
     pub commons: Arc<Commons>,
+    pub vacancies: Arc<Vacancies>,
     pub stopping: AtomicBool,
     pub quit: Notify,
     pub requests: Arc<Requests>,
@@ -112,6 +114,8 @@ impl Access for CoreAccess {
 struct MeshShards {
     mesh: HouseMesh,
     token: Token,
+    commons: Arc<Commons>,
+    vacancies: Arc<Vacancies>,
 }
 
 impl Shards for MeshShards {
@@ -120,11 +124,22 @@ impl Shards for MeshShards {
     }
 
     fn run<'a>(&'a self, shard: usize, fragment: Arc<Fragment>) -> Pending<'a> {
+        let matchers = fragment.chain.selector.matchers.clone();
+        let from = scan::oldest(&fragment);
+        let Some(sight) = self.vacancies.look(&self.commons.births, shard, &matchers, from) else {
+            return Box::pin(std::future::ready(Ok(Partial::vacant(&fragment))));
+        };
         let token = self.token.clone();
         let answer = self.mesh.submit_to(shard as u32, TaskClass::Query, move |core: Rc<Core>| async move {
             scan::run(&CoreAccess { core, token }, &fragment).await
         });
-        Box::pin(async move { answer.await.map_err(|e| query::Error::Storage(e.to_string()))? })
+        Box::pin(async move {
+            let partial = answer.await.map_err(|e| query::Error::Storage(e.to_string()))??;
+            if partial.is_vacant {
+                self.vacancies.remember(shard, self.shard_count(), &matchers, sight);
+            }
+            Ok(partial)
+        })
     }
 }
 
@@ -410,6 +425,7 @@ impl Backend for HouseBackend {
         let log = self.query_log.clone();
         let per_step = self.flags.features.iter().any(|f| f == "promql-per-step-stats");
         let (commons, now_ms) = (self.commons.clone(), self.clock.now_ms());
+        let vacancies = self.vacancies.clone();
         let max_resolution = self.max_resolution(&question);
         let timeout = question.timeout.map_or(self.query_timeout, |t| t.min(self.query_timeout));
         Box::pin(async move {
@@ -422,7 +438,8 @@ impl Backend for HouseBackend {
             request.lookback_ms = question.lookback_ms;
             request.max_resolution = max_resolution;
             request.token = token.clone();
-            let shards = MeshShards { mesh: mesh?, token: token.clone() };
+            let shards =
+                MeshShards { mesh: mesh?, token: token.clone(), commons: commons.clone(), vacancies };
             request.asked = clock.now();
             request.counts_steps = per_step && question.stats == Stats::All;
             let mut times = Times::at(request.asked);

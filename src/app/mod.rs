@@ -24,6 +24,7 @@ pub mod snapshot;
 pub mod start;
 pub mod tsdb;
 pub mod tune;
+pub mod vacancy;
 pub mod web;
 
 pub use start::main;

@@ -240,6 +240,7 @@ fn backend_of(
         start_ms,
         mesh: OnceLock::new(),
         commons,
+        vacancies: Arc::default(),
         stopping: AtomicBool::new(false),
         quit: Notify::new(),
         requests,

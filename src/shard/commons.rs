@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use model::Timestamp;
 
+use crate::shard::births::Births;
 use crate::shard::budget::Budget;
 use crate::shard::head::partial::Newest;
 use crate::shard::head::side::Refusal;
@@ -24,6 +25,8 @@ pub struct Commons {
     newest: AtomicI64,
     /// How many series there may be.
     pub budget: Budget,
+    /// Which metrics have had new ones.
+    pub births: Births,
     /// How far behind the newest sample others are taken out of order; 0 for not at all.
     window_ms: AtomicI64,
     /// Bytes of batches that wait for room in the tails of all shards.
@@ -36,6 +39,7 @@ impl Default for Commons {
             generation: AtomicU64::new(0),
             newest: AtomicI64::new(Timestamp::MIN),
             budget: Budget::default(),
+            births: Births::default(),
             window_ms: AtomicI64::new(0),
             waiting_bytes: AtomicI64::new(0),
         }

@@ -224,6 +224,8 @@ impl Keeper {
         for block in self.store.load_all(&published).await? {
             self.store.add(block);
         }
+        // They were never in the head.
+        self.commons().births.note_all();
         Ok(())
     }
 

@@ -12,16 +12,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::or;
-use model::Timestamp;
+use model::labels::METRIC_NAME;
+use model::{SeriesId, Timestamp};
 
 use crate::rt::disk::{Disk, Tail};
 use crate::rt::gate::{Gate, Signal};
 use crate::rt::{self, Moment, Pulse};
+use crate::shard::births::Kind;
 use crate::shard::block::Store;
 use crate::shard::block::retention::Retention;
 use crate::shard::checkpoint;
 use crate::shard::commons::Commons;
 use crate::shard::deposit::Deposit;
+use crate::shard::index::{Index, SymbolId};
 use crate::shard::probe::Probe;
 use crate::shard::read_ahead::Damage;
 use crate::shard::turn::Turn;
@@ -233,6 +236,8 @@ pub struct Keeper {
     pub recovered: Recovered,
     /// Series of this shard as the others know of them.
     told_series: Cell<usize>,
+    /// Ids of series that they were told of.
+    told_ids: Cell<usize>,
 }
 
 impl Keeper {
@@ -304,6 +309,7 @@ impl Keeper {
             probe: Probe::default(),
             recovered,
             told_series: Cell::new(0),
+            told_ids: Cell::new(0),
         };
         if keeper.shard().head.blocks_end().is_some() {
             // Not what lies beside rows: it may have come late, and be in no block.
@@ -311,6 +317,8 @@ impl Keeper {
             keeper.shard.borrow_mut().head.trim_deleted();
             keeper.shard.borrow_mut().head.settle_mint();
         }
+        // Before anybody can ask.
+        keeper.told_ids.set(keeper.shard().index().id_count());
         keeper.tell_commons();
         Ok(keeper)
     }
@@ -438,10 +446,25 @@ impl Keeper {
     fn tell_commons(&self) {
         let shard = self.shard.borrow();
         self.commons.note_newest(shard.head().max_time().unwrap_or(Timestamp::MIN));
+        self.tell_births(shard.index());
         let count = shard.index().series_count();
         let before = self.told_series.replace(count);
         if before != count {
             self.commons.budget.note_series(before, count);
+        }
+    }
+
+    fn tell_births(&self, index: &Index) {
+        let ids = index.id_count();
+        let before = self.told_ids.replace(ids);
+        let name = index.symbols().find(METRIC_NAME);
+        let mut last = None;
+        for id in before..ids {
+            // Series come in families: most have the name of the one before.
+            let metric = name.map_or(SymbolId::EMPTY, |n| index.label_value(SeriesId(id as u32), n));
+            if last.replace(metric) != Some(metric) {
+                self.commons.births.note(Kind::of(index.symbols().text(metric)));
+            }
         }
     }
 

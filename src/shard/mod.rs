@@ -6,6 +6,7 @@
 //! Never: knows targets, questions, URLs, or a clock.
 
 pub mod appender;
+pub mod births;
 pub mod block;
 pub mod budget;
 pub mod checkpoint;

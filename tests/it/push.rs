@@ -54,6 +54,35 @@ fn what_is_imported_is_found() {
     assert_eq!(running.get("/api/v1/import").status, 405);
 }
 
+#[test]
+fn what_was_asked_for_in_vain_is_found_once_it_is_acknowledged() {
+    let house = House::new("births", "scrape_configs: []\n");
+    let Some(running) = house.start() else { return };
+    let take = |page: &str| {
+        let answer = send(&running, "POST", "/api/v1/import/prometheus", page.as_bytes());
+        assert_eq!((answer.status, answer.text().as_str()), (204, ""));
+    };
+    let nothing = |query: &str| assert_eq!(running.value(query), None, "{query}");
+    for i in 0..100 {
+        let one = format!("born{{i=\"{i}\"}}");
+        for query in [&one, &format!("rate({one}[5m])"), &format!("{{i=\"{i}\"}}"), &format!("sum({one})")] {
+            nothing(query);
+            nothing(query);
+        }
+        take(&format!("{one} {i}\n"));
+        for query in [&one, &format!("{{i=\"{i}\"}}"), &format!("sum({one})")] {
+            assert_eq!(running.value(query), Some(i.to_string()), "{query}");
+        }
+    }
+    assert_eq!(running.value("count(born)").as_deref(), Some("100"));
+    // What goes to blocks and never was in memory, asked for at its time.
+    let days = now_ms() - 3 * 86_400_000;
+    let then = |query: &str| running.value(&format!("{query} @ {}", days as f64 / 1e3));
+    assert_eq!((then("old"), then("old")), (None, None));
+    take(&format!("old 7 {}\n", days - 60_000));
+    assert_eq!(then("old").as_deref(), Some("7"));
+}
+
 /// Thirty days of a sample every five minutes, up to half an hour ago: (time, value) of a series.
 fn old_samples(series: usize, now: i64) -> Vec<(i64, f64)> {
     let first = now - 30 * 86_400_000;

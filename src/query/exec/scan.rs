@@ -5,7 +5,7 @@ use std::ops::Range;
 use compute::range::RateKind;
 use hashbrown::HashMap;
 use model::labels::METRIC_NAME;
-use model::{Labels, MatchOp, SeriesId};
+use model::{Labels, MatchOp, SeriesId, Timestamp};
 use promql::Function;
 use promql::ast::{Aggregator, Span};
 
@@ -38,6 +38,15 @@ pub struct Partial {
     pub notes: Annotations,
     /// Samples in windows or found by look-ups.
     pub load: Load,
+    /// No series of the shard is one that the fragment asks for, and no block reaches behind its beginning.
+    pub is_vacant: bool,
+}
+
+impl Partial {
+    /// What a shard answers that has nothing.
+    pub fn vacant(fragment: &Fragment) -> Partial {
+        Partial { load: Load::new(fragment.steps.count, fragment.counts_steps), ..Partial::default() }
+    }
 }
 
 #[derive(Debug)]
@@ -75,6 +84,12 @@ const TURN_SAMPLES: usize = 8 * 1024;
 /// Rows that are given their labels between two breaths: at some 300 ns each.
 const TURN_ROWS: usize = 64;
 
+/// The oldest time that a fragment looks at.
+pub fn oldest(fragment: &Fragment) -> Timestamp {
+    let chain = &fragment.chain;
+    time_span(&chain.selector, &chain.read, fragment.steps, fragment.settings.lookback).0
+}
+
 /// Runs a fragment to its end, giving way to other work in between.
 pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, Error> {
     let resolution = coarse::resolution(shard, fragment);
@@ -110,6 +125,9 @@ pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, E
         .await;
     }
     fragment.meter.select(selection.series_count() as u64);
+    if selection.series_count() == 0 && resolution == 0 && is_vacant(shard, fragment, mint) {
+        return Ok(Partial { is_vacant: true, ..Partial::vacant(fragment) });
+    }
     selection.newest_only = newest_is_enough(fragment);
     selection.presence_only = presence_is_enough(fragment);
     selection.wants_whole = Ranger::of(fragment).is_some_and(|r| r.is_rate_of_columns());
@@ -161,6 +179,14 @@ pub async fn run<A: Access>(shard: &A, fragment: &Fragment) -> Result<Partial, E
         shard.breathe().await?;
     }
     Ok(work.finish(rows))
+}
+
+/// Whether nothing fits the fragment, now or in any block from `mint` on.
+fn is_vacant<A: Access>(shard: &A, fragment: &Fragment, mint: Timestamp) -> bool {
+    let matchers = &fragment.chain.selector.matchers;
+    let has_block =
+        shard.store().is_some_and(|s| !s.overlapping_to(mint, Timestamp::MAX, i64::MAX).is_empty());
+    !has_block && shard.with(|s| s.search(matchers).is_none() && s.index().select(matchers).is_empty())
 }
 
 /// Computes the series of a group, of which each row is a column, in turns.
@@ -757,7 +783,7 @@ impl<'f> Work<'f> {
         } else {
             Outcome::Rows(rows)
         };
-        Partial { result, notes: self.notes, load: self.load }
+        Partial { result, notes: self.notes, load: self.load, is_vacant: false }
     }
 }
 

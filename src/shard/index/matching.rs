@@ -17,6 +17,16 @@ pub enum Matched {
     Bits(Vec<u64>, usize),
 }
 
+impl Matched {
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Matched::All(count) => *count == 0,
+            Matched::Ids(ids) => ids.is_empty(),
+            Matched::Bits(_, count) => *count == 0,
+        }
+    }
+}
+
 /// Values whose series are counted to see that every series has the label: 100 us.
 const VALUES_COUNTED: usize = 4096;
 
