@@ -16,6 +16,7 @@ pub fn each(
     for round in 1..=rounds {
         for spec in specs {
             eprintln!("{workload} round {round}/{rounds}: {}", spec.name);
+            settle();
             let mut run = run_one(spec).unwrap_or_else(|e| failed(&e));
             if let Some(why) = run["failed"].as_str() {
                 eprintln!("  failed: {why}");
@@ -30,6 +31,12 @@ pub fn each(
         }
     }
     runs
+}
+
+/// Has the machine write what was left to be written: else one system waits for the disk because of another's files.
+fn settle() {
+    // Where there is no such program, it is as it was.
+    let _ = std::process::Command::new("sync").status();
 }
 
 fn failed(e: &Error) -> Value {
