@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use codec::Tier;
 use model::{SeriesId, Timestamp, is_stale};
 
 use crate::shard::head::row::{ABSENT, Row, RowLog, is_absent, repeats};
@@ -24,7 +23,7 @@ pub(in crate::shard) struct Group {
     /// Slots whose last value repeats: what a full row holds beside staleness markers.
     present_count: usize,
     pub(in crate::shard) open: RowLog,
-    /// Older rows, in windows of [`SEAL_ROWS`].
+    /// Older rows, in windows of at most [`SEALED_ROWS_MAX`].
     pub(in crate::shard) sealed: Vec<Window>,
     /// Open rows at which the next seal is due.
     pub(in crate::shard) seal_at: u32,
@@ -370,28 +369,22 @@ impl Group {
         }
     }
 
-    /// Turns the open rows into a window when enough have gathered. Returns whether it did.
-    pub(in crate::shard) fn seal_if_due(&mut self, sealer: &mut Sealer, columns: &mut Columns) -> bool {
-        let is_due = self.open.row_count() >= self.seal_at;
-        if is_due {
-            self.seal(sealer, columns);
-        }
-        is_due
-    }
-
-    fn seal(&mut self, sealer: &mut Sealer, columns: &mut Columns) {
-        let slots: Vec<u32> = (0..self.slot_count() as u32).collect();
+    /// Decodes the open rows of `slots`.
+    pub(super) fn read_open(&self, slots: &[u32], columns: &mut Columns) {
         columns.times.clear();
         columns.values.clear();
         columns.times.extend(self.open.iter().map(|r| r.time));
         let stride = columns.times.len();
         columns.values.resize(slots.len() * stride, ABSENT);
         let span = Span { mint: Timestamp::MIN, maxt: Timestamp::MAX, stride, from: 0 };
-        self.read_wide(&slots, span, columns);
-        let are_full = self.open.iter().all(|r| !r.is_partial);
-        self.sealed.push(sealer.seal(&columns.times, slots.len(), &columns.values, are_full, Tier::Fast));
+        self.read_wide(slots, span, columns);
+    }
+
+    /// The open rows lie in a window now: the next ones repeat what they ended with.
+    pub(super) fn note_sealed(&mut self) {
         self.base.copy_from_slice(&self.last);
-        self.open.clear();
+        // Its memory goes to whichever group grows now: groups seal at different rows.
+        self.open = RowLog::default();
         self.seal_at = SEAL_ROWS;
     }
 

@@ -15,6 +15,7 @@ pub(in crate::shard) mod newest;
 pub mod partial;
 mod presence;
 pub mod row;
+mod seal;
 pub mod side;
 pub(in crate::shard) mod wide;
 mod window;

@@ -57,19 +57,16 @@ impl Row<'_> {
 /// for slack in a million small logs is memory. Rows are whole within a run.
 #[derive(Default)]
 pub(in crate::shard) struct RowLog {
-    /// Those behind `open` are empty, kept for their memory.
     runs: Vec<Vec<u64>>,
-    /// The run that the last row lies in.
-    open: usize,
     row_count: u32,
     word_count: usize,
-    /// Where the last row begins in its run.
+    /// Where the last row begins in the last run.
     last_at: usize,
 }
 
 impl RowLog {
     pub(in crate::shard) fn last_row(&self) -> Option<Row<'_>> {
-        Rows { words: self.runs.get(self.open)?.get(self.last_at..)?, runs: &[] }.next()
+        Rows { words: self.runs.last()?.get(self.last_at..)?, runs: &[] }.next()
     }
 
     pub(in crate::shard) fn row_count(&self) -> u32 {
@@ -79,11 +76,6 @@ impl RowLog {
     pub(in crate::shard) fn heap_bytes(&self) -> usize {
         let words: usize = self.runs.iter().map(Vec::capacity).sum();
         words * 8 + self.runs.capacity() * size_of::<Vec<u64>>()
-    }
-
-    pub(in crate::shard) fn clear(&mut self) {
-        self.runs.iter_mut().for_each(Vec::clear);
-        (self.open, self.row_count, self.word_count, self.last_at) = (0, 0, 0, 0);
     }
 
     pub(in crate::shard) fn word_count(&self) -> usize {
@@ -114,7 +106,7 @@ impl RowLog {
             at = (at + 2 + mask_len).checked_add(value_count).filter(|end| *end <= words.len())?;
             row_count += 1;
         }
-        Some(RowLog { word_count: words.len(), runs: vec![words], open: 0, row_count, last_at })
+        Some(RowLog { word_count: words.len(), runs: vec![words], row_count, last_at })
     }
 
     /// Appends a row; `values` are in slot order, one for each bit of `mask`.
@@ -127,31 +119,25 @@ impl RowLog {
     ) {
         let flag = if is_partial { PARTIAL } else { 0 };
         let need = 2 + mask.len() + values.len();
-        self.make_room(need);
-        let run = &mut self.runs[self.open];
-        self.last_at = run.len();
+        let run = self.run_for(need);
+        let last_at = run.len();
         run.push(time as u64);
         run.push(flag | (mask.len() as u64) << 32 | values.len() as u64);
         run.extend(mask);
         run.extend(values);
+        self.last_at = last_at;
         self.row_count += 1;
         self.word_count += need;
     }
 
-    /// Goes on to a run that has room for `need` words, where the open one has not.
-    fn make_room(&mut self, need: usize) {
+    /// The last run, or the next where that has no room for `need` words.
+    fn run_for(&mut self, need: usize) -> &mut Vec<u64> {
         let has_room = |run: &Vec<u64>| run.capacity() - run.len() >= need;
-        if self.runs.get(self.open).is_some_and(has_room) {
-            return;
+        let next = if self.runs.last().is_some_and(has_room) { self.runs.len() - 1 } else { self.runs.len() };
+        if next == self.runs.len() {
+            self.runs.push(Vec::with_capacity(need.max(self.word_count / 4)));
         }
-        let next = if self.runs.is_empty() { 0 } else { self.open + 1 };
-        match self.runs.get_mut(next) {
-            Some(kept) if has_room(kept) => {}
-            // Too short for rows as they are now.
-            Some(kept) => *kept = Vec::with_capacity(need),
-            None => self.runs.push(Vec::with_capacity(need.max(self.word_count / 4))),
-        }
-        self.open = next;
+        &mut self.runs[next]
     }
 
     /// Adds values to the last row; `named` are (slot, bits), ascending, and none of them is in the row yet.
@@ -166,9 +152,10 @@ impl RowLog {
         for (slot, _) in &merged {
             mask[*slot as usize / 64] |= 1 << (slot % 64);
         }
-        let run = &mut self.runs[self.open];
-        self.word_count -= run.len() - self.last_at;
-        run.truncate(self.last_at);
+        if let Some(run) = self.runs.last_mut() {
+            self.word_count -= run.len() - self.last_at;
+            run.truncate(self.last_at);
+        }
         self.row_count -= 1;
         self.push(time, is_partial, mask.into_iter(), merged.iter().map(|n| n.1));
     }

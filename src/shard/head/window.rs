@@ -133,6 +133,11 @@ impl Window {
         Ok(())
     }
 
+    /// Whether the window itself says which slots have a sample at each row.
+    pub(in crate::shard) fn is_full(&self) -> bool {
+        self.presence_at < self.offsets_at
+    }
+
     fn presence(&self) -> &[u8] {
         &self.bytes[self.presence_at as usize..self.offsets_at as usize]
     }
