@@ -39,6 +39,7 @@ const ROWS: &[Row] = &[
     row("scrapes cut off", "/scrape/scrapes_aborted", 1.0, 0, false),
     row("up: count", "/up/count", 1.0, 0, false),
     row("up: sum", "/up/sum", 1.0, 0, false),
+    row("longest turn ms", "/turns/longest_ms", 1.0, 2, true),
     row("longest scrape s", "/up/longest_scrape_seconds", 1.0, 3, true),
     row("raw samples compared", "/oracle/compared", 1.0, 0, false),
     row("raw samples wrong", "/oracle/wrong", 1.0, 0, false),

@@ -64,8 +64,8 @@ fn config_every(interval: Duration, targets: &Targets, kind: Kind) -> String {
     let timeout = duration_text(targets.options.interval.min(Duration::from_secs(10)));
     let interval = duration_text(interval);
     let mut out = format!("global:\n  scrape_interval: {interval}\n  scrape_timeout: {timeout}\n");
-    // Others have no such key, or do not read this form.
-    if kind == Kind::Prometheus && targets.options.format == Format::Protobuf {
+    // VictoriaMetrics has no such key, and does not read this form.
+    if kind != Kind::VictoriaMetrics && targets.options.format == Format::Protobuf {
         out.push_str("  scrape_protocols: [PrometheusProto, PrometheusText0.0.4]\n");
     }
     out.push_str("scrape_configs:\n- job_name: load\n  static_configs:\n");
@@ -126,6 +126,7 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
     });
     let window = Window::measure(plan, &targets, &mut system, &mut sampler)?;
     run["scrape"] = window.to_json(&targets, &mut system)?;
+    run["turns"] = longest_turns(&system);
     wait_visible(&targets, &system, window.end_us);
     run["up"] = up_counts(&targets, &system, &window)?;
     let stored = stored::read(&targets, &system, window.end_us)?;
@@ -155,6 +156,32 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
     run["timeline"] = timeline(&sampler);
     run["stop_seconds"] = json!(system.stop().as_secs_f64());
     Ok(run)
+}
+
+/// For how long one turn of a task held a shard at most, in the last minute or two: what ours says of itself.
+fn longest_turns(system: &System) -> Value {
+    if system.spec.kind != Kind::Ours {
+        return Value::Null;
+    }
+    let page = system.client().fetch("/metrics").map(|r| String::from_utf8_lossy(&r.body).into_owned());
+    longest_of(&page.unwrap_or_default())
+}
+
+fn longest_of(page: &str) -> Value {
+    let mut by_class = serde_json::Map::new();
+    let mut longest: Option<f64> = None;
+    for line in page.lines() {
+        let Some(rest) = line.strip_prefix("systole_shard_turn_seconds_max{class=\"") else { continue };
+        let Some((class, seconds)) = rest.split_once('"').zip(rest.rsplit_once(' ')).map(|(a, b)| (a.0, b.1))
+        else {
+            continue;
+        };
+        let ms = seconds.parse::<f64>().unwrap_or(0.0) * 1e3;
+        let known = by_class.get(class).and_then(Value::as_f64).unwrap_or(0.0);
+        by_class.insert(class.to_owned(), json!(ms.max(known)));
+        longest = Some(longest.unwrap_or(0.0).max(ms));
+    }
+    longest.map_or(Value::Null, |ms| json!({"longest_ms": ms, "by_class_ms": by_class}))
 }
 
 fn timeline(sampler: &Sampler) -> Value {
@@ -390,6 +417,15 @@ mod tests {
         let served: VecDeque<Served> =
             at.iter().map(|&at_us| Served { at_us, version: 0, down: false }).collect();
         assert_eq!(missed(&served, 1000, 2000, 100), expect, "{at:?}");
+    }
+
+    #[test]
+    fn the_longest_turn_is_that_of_all_shards() {
+        let page = "systole_shard_turn_seconds_max{class=\"ingest\",shard=\"0\"} 0.002\n\
+            systole_shard_turn_seconds_max{class=\"ingest\",shard=\"1\"} 0.005\n\
+            systole_shard_turn_seconds_max{class=\"rpc\",shard=\"1\"} 0.001\n";
+        assert_eq!(longest_of(page), json!({"longest_ms": 5.0, "by_class_ms": {"ingest": 5.0, "rpc": 1.0}}));
+        assert_eq!(longest_of("up 1\n"), Value::Null);
     }
 
     #[test]

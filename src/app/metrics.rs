@@ -12,6 +12,7 @@ use model::quote::quoted;
 
 use crate::push::otlp::Warnings;
 use crate::remote::probe::{Figures, LATENESS};
+use crate::rt::TaskClass;
 use crate::rt::counters::ShardReading;
 use crate::scrape::status::Counters;
 use crate::shard::exemplars::Exemplars;
@@ -776,6 +777,21 @@ fn shards(p: &mut Page, shards: &[ShardFigures], readings: &[ShardReading]) {
     ];
     for (name, kind, help, f) in readings_of {
         per_shard(p, name, kind, help, readings.iter().map(f));
+    }
+    turns(p, readings);
+}
+
+fn turns(p: &mut Page, readings: &[ShardReading]) {
+    let name = "systole_shard_turn_seconds_max";
+    p.family(
+        name,
+        "gauge",
+        "The longest time for which one turn of a task held the shard, in the last minute or two; 0 where none took a millisecond.",
+    );
+    for (shard, reading) in readings.iter().enumerate() {
+        for (class, seconds) in TaskClass::ALL.iter().zip(reading.turn_max_seconds) {
+            p.sample(name, &[("class", class.name().to_owned()), ("shard", shard.to_string())], seconds);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub mod number; // values as Go reads them
 pub mod openmetrics; // the same of the stricter form
 pub mod otlp; // requests of OpenTelemetry's exporters
 pub mod page; // the next page by its common runs with the last one
-pub mod protobuf; // delimited families of protobuf
+pub mod protobuf; // delimited families of protobuf, whole or in pieces
 pub mod remote_histogram; // a native histogram on the wire of remote write
 pub mod remote_write; // requests of remote write, series by series
 pub mod remote_write_build; // requests of remote write, made

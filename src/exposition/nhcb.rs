@@ -14,6 +14,7 @@ use crate::remote_histogram::Counts;
 use crate::text::MetricKind;
 
 /// A histogram while its parts come.
+#[derive(Debug)]
 struct Group {
     identity: Vec<u8>,
     classic: ClassicHistogram,
@@ -36,26 +37,66 @@ enum Set {
 
 /// Converts what can be converted; `keeps_classic` leaves the classic series there, too.
 pub fn convert(page: &mut FlatPage, keeps_classic: bool) {
-    let samples = std::mem::take(&mut page.samples);
-    let exemplars = std::mem::take(&mut page.exemplars);
-    let mut walk = Walk { page, group: None, last_native: Vec::new() };
-    let (mut section, mut from) = (0, 0);
-    for (i, sample) in samples.into_iter().enumerate() {
-        let count = exemplars[from..].iter().take_while(|x| x.sample as usize == i).count();
-        let own = &exemplars[from..from + count];
-        from += count;
-        if std::mem::replace(&mut section, sample.section) != sample.section {
+    Converter::default().convert(page, keeps_classic, true);
+}
+
+/// The conversion of a page whose samples come in several lots.
+#[derive(Debug, Default)]
+pub struct Converter {
+    group: Option<Group>,
+    last_native: Vec<u8>,
+    section: u32,
+    /// Labels of the exemplars of a group that goes on in the next lot.
+    labels: Vec<u8>,
+}
+
+impl Converter {
+    /// A page begins.
+    pub fn begin(&mut self) {
+        *self = Converter::default();
+    }
+
+    /// Converts a lot. A histogram that may go on in the next one is kept back until then.
+    pub fn convert(&mut self, page: &mut FlatPage, keeps_classic: bool, is_last: bool) {
+        let samples = std::mem::take(&mut page.samples);
+        let exemplars = std::mem::take(&mut page.exemplars);
+        self.take_labels_back(page);
+        let mut walk = Walk { page, of: self };
+        let mut from = 0;
+        for (i, sample) in samples.into_iter().enumerate() {
+            let count = exemplars[from..].iter().take_while(|x| x.sample as usize == i).count();
+            let own = &exemplars[from..from + count];
+            from += count;
+            if std::mem::replace(&mut walk.of.section, sample.section) != sample.section {
+                walk.flush();
+            }
+            walk.take(sample, own, keeps_classic);
+        }
+        if is_last {
             walk.flush();
         }
-        walk.take(sample, own, keeps_classic);
+        self.keep_labels(page);
     }
-    walk.flush();
+
+    fn keep_labels(&mut self, page: &FlatPage) {
+        self.labels.clear();
+        for x in self.group.iter_mut().flat_map(|g| &mut g.exemplars) {
+            let from = self.labels.len() as u32;
+            self.labels.extend_from_slice(page.text(&x.labels));
+            x.labels = from..self.labels.len() as u32;
+        }
+    }
+
+    fn take_labels_back(&mut self, page: &mut FlatPage) {
+        for x in self.group.iter_mut().flat_map(|g| &mut g.exemplars) {
+            x.labels = page.push_bytes(&self.labels[x.labels.start as usize..x.labels.end as usize]);
+        }
+    }
 }
 
 struct Walk<'p> {
     page: &'p mut FlatPage,
-    group: Option<Group>,
-    last_native: Vec<u8>,
+    of: &'p mut Converter,
 }
 
 impl Walk<'_> {
@@ -63,19 +104,19 @@ impl Walk<'_> {
         let FlatValue::Float(value) = sample.value else {
             self.flush();
             if let Ok(labels) = key::decode(self.page.text(&sample.key), sample.kind) {
-                self.last_native = identity(name_of(&labels), &labels, &["le"]);
+                self.of.last_native = identity(name_of(&labels), &labels, &["le"]);
             }
             return self.keep(sample, exemplars);
         };
         let part = part_of(self.page, &sample);
-        if self.group.as_ref().is_some_and(|g| part.as_ref().is_none_or(|p| p.identity != g.identity)) {
+        if self.of.group.as_ref().is_some_and(|g| part.as_ref().is_none_or(|p| p.identity != g.identity)) {
             self.flush();
         }
-        let Some(Part { identity, value: Some(set) }) = part.filter(|p| p.identity != self.last_native)
+        let Some(Part { identity, value: Some(set) }) = part.filter(|p| p.identity != self.of.last_native)
         else {
             return self.keep(sample, exemplars);
         };
-        let group = self.group.get_or_insert_with(|| Group {
+        let group = self.of.group.get_or_insert_with(|| Group {
             identity,
             classic: ClassicHistogram::default(),
             exemplars: Vec::new(),
@@ -100,7 +141,7 @@ impl Walk<'_> {
     }
 
     fn flush(&mut self) {
-        let Some(group) = self.group.take() else { return };
+        let Some(group) = self.of.group.take() else { return };
         let counts = match group.classic.convert() {
             Ok(Converted::Integer(h)) if h.validate().is_ok() => Counts::Integer(h),
             Ok(Converted::Float(h)) if h.validate().is_ok() => Counts::Float(h),

@@ -15,6 +15,8 @@ use crate::remote_histogram::{
 use crate::remote_write::{Cursor, Malformed, expect};
 use crate::text::MetricKind;
 
+pub mod pieces;
+
 /// What of histograms is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
@@ -43,27 +45,46 @@ pub fn read(body: &[u8], wishes: Wishes, page: &mut FlatPage) -> Result<(), Erro
 }
 
 fn next_family(rest: &[u8]) -> Result<(&[u8], &[u8]), Error> {
-    let (mut length, mut used) = (0u64, 0);
-    loop {
-        let byte = rest.get(used).filter(|_| used < LENGTH_BYTES_MAX);
-        let Some(byte) = byte else {
-            let seen = if used < LENGTH_BYTES_MAX { 0 } else { used + 1 };
-            return Err(said(format!("protobufparse: invalid varint encountered: {seen}")));
-        };
-        length |= u64::from(byte & 0x7f) << (7 * used);
-        used += 1;
-        if byte & 0x80 == 0 {
-            break;
-        }
-    }
-    let total = used + length as usize;
-    match rest.get(used..total) {
+    let (begin, total) = match prefix(rest) {
+        Prefix::Of { begin, total } => (begin, total),
+        Prefix::Short => return Err(said("protobufparse: invalid varint encountered: 0".to_owned())),
+        Prefix::Long(e) => return Err(e),
+    };
+    match rest.get(begin..total) {
         Some(family) => Ok((family, &rest[total..])),
         None => {
             let have = rest.len();
             Err(said(format!(
                 "protobufparse: insufficient length of buffer, expected at least {total} bytes, got {have} bytes"
             )))
+        }
+    }
+}
+
+/// The length before a family.
+enum Prefix {
+    /// Where the family begins, and where it ends.
+    Of {
+        begin: usize,
+        total: usize,
+    },
+    Short,
+    Long(Error),
+}
+
+fn prefix(rest: &[u8]) -> Prefix {
+    let mut length = 0u64;
+    for (i, byte) in rest.iter().take(LENGTH_BYTES_MAX).enumerate() {
+        length |= u64::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            return Prefix::Of { begin: i + 1, total: i + 1 + length as usize };
+        }
+    }
+    match rest.len() < LENGTH_BYTES_MAX {
+        true => Prefix::Short,
+        false => {
+            let seen = LENGTH_BYTES_MAX + 1;
+            Prefix::Long(said(format!("protobufparse: invalid varint encountered: {seen}")))
         }
     }
 }
@@ -141,6 +162,24 @@ fn head(family: &[u8]) -> Result<Head<'_>, Malformed> {
     Ok(head)
 }
 
+/// What a family is, where its head is as it must be.
+fn checked(head: &Head<'_>) -> Result<(Family, Type), Error> {
+    let lossy = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    let name = match std::str::from_utf8(head.name) {
+        Ok(name) if !name.is_empty() => name,
+        _ => return Err(said(format!("invalid metric name: {}", lossy(head.name)))),
+    };
+    let Ok(help) = std::str::from_utf8(head.help) else {
+        return Err(said(format!("invalid help for metric {}: {}", quoted(name), lossy(head.help))));
+    };
+    let Some(kind) = Type::of(head.kind) else {
+        let kind = head.kind as i32;
+        return Err(said(format!("unknown metric type for metric {}: {kind}", quoted(name))));
+    };
+    let (name, help, unit) = (name.to_owned(), help.to_owned(), lossy(head.unit));
+    Ok((Family { name, kind: kind.kind(), help, unit }, kind))
+}
+
 fn bytes<'a>(cursor: &mut Cursor<'a>, wire: u8, field: &'static str) -> Result<&'a [u8], Malformed> {
     expect(wire, BYTES, field)?;
     cursor.sized()
@@ -209,25 +248,14 @@ impl Reader<'_> {
         if head.metric_count == 0 {
             return Ok(());
         }
-        let lossy = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-        let name = match std::str::from_utf8(head.name) {
-            Ok(name) if !name.is_empty() => name,
-            _ => return Err(said(format!("invalid metric name: {}", lossy(head.name)))),
-        };
-        let Ok(help) = std::str::from_utf8(head.help) else {
-            return Err(said(format!("invalid help for metric {}: {}", quoted(name), lossy(head.help))));
-        };
-        let Some(kind) = Type::of(head.kind) else {
-            let kind = head.kind as i32;
-            return Err(said(format!("unknown metric type for metric {}: {kind}", quoted(name))));
-        };
-        let (name, help, unit) = (name.to_owned(), help.to_owned(), lossy(head.unit));
-        self.page.families.push(Family { name, kind: kind.kind(), help, unit });
+        let (known, kind) = checked(&head)?;
+        self.page.families.push(known);
+        let index = self.page.families.len() as u32 - 1;
         let mut cursor = Cursor::new(family);
         while let Some((field, wire)) = cursor.field("MetricFamily").map_err(malformed)? {
             if field == 4 {
                 let metric = bytes(&mut cursor, wire, "Metric").map_err(malformed)?;
-                self.metric(head.name, kind, metric)?;
+                self.metric(head.name, kind, index, metric)?;
             } else {
                 cursor.skip(wire).map_err(malformed)?;
             }
@@ -235,7 +263,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn metric(&mut self, name: &[u8], kind: Type, message: &[u8]) -> Result<(), Error> {
+    fn metric(&mut self, name: &[u8], kind: Type, family: u32, message: &[u8]) -> Result<(), Error> {
         self.key.clear();
         let mut metric = Metric::default();
         let mut cursor = Cursor::new(message);
@@ -262,7 +290,6 @@ impl Reader<'_> {
             };
             *part = bytes(&mut cursor, wire, "Metric").map_err(malformed)?;
         }
-        let family = self.page.families.len() as u32 - 1;
         let of = Of { name, kind: kind.kind(), family, timestamp: metric.timestamp, start: 0 };
         match kind {
             Type::Counter => self.counter(of, metric.counter),
@@ -589,4 +616,4 @@ impl HistogramFields<'_> {
 
 #[cfg(test)]
 #[path = "protobuf_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -196,7 +196,7 @@ fn what_cannot_be_says_why() {
     refused(&body[..body.len() - 1], &text);
 }
 
-fn whole_page() -> Vec<u8> {
+pub(crate) fn whole_page() -> Vec<u8> {
     [
         family(
             "c_total",
@@ -209,8 +209,112 @@ fn whole_page() -> Vec<u8> {
     .concat()
 }
 
+/// Reads a body in pieces as long as `sizes` say, then the rest.
+fn read_in_pieces(body: &[u8], sizes: &[usize], family_max: usize, page: &mut FlatPage) -> Result<(), Error> {
+    let mut pieces =
+        pieces::Pieces::with_family_max(Wishes { native: true, always_classic: true }, family_max);
+    let (mut buffer, mut at) = (Vec::new(), 0);
+    let mut sizes = sizes.iter().copied();
+    loop {
+        let n = sizes.next().unwrap_or(body.len()).min(body.len() - at);
+        buffer.extend_from_slice(&body[at..at + n]);
+        at += n;
+        let is_last = at == body.len();
+        loop {
+            let max = page.samples.len() + 2;
+            let progress = pieces.read(&buffer, is_last, max, page)?;
+            buffer.drain(..progress.used);
+            if progress.is_hungry {
+                break;
+            }
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+const BEHIND: &str = "a family of more than 8 bytes says its name or type behind its metrics";
+
+/// However a body is cut, it says what it says whole.
+fn check_pieces(body: &[u8], sizes: &[usize]) {
+    let (mut whole, mut small, mut large) = (FlatPage::default(), FlatPage::default(), FlatPage::default());
+    let want = read(body, Wishes { native: true, always_classic: true }, &mut whole);
+    assert_eq!(read_in_pieces(body, sizes, usize::MAX, &mut small), want);
+    // What was read before an error is the same, too.
+    let shown =
+        |p: &FlatPage| format!("{:?} {:?} {:?} {:?}", p.samples, p.exemplars, p.families, p.histograms);
+    assert_eq!(shown(&small), shown(&whole));
+    // Of families that are not waited for all is the same but what they say too late.
+    let got = read_in_pieces(body, sizes, 8, &mut large);
+    if got.as_ref().is_err_and(|e| e.to_string() == BEHIND) {
+        return;
+    }
+    assert_eq!(got, want);
+    if want.is_ok() {
+        assert_eq!(shown(&large), shown(&whole));
+    }
+}
+
+#[test]
+fn a_large_family_is_read_by_what_it_says_first() {
+    let metric = sized(4, sized(5, float(1, 1.0)));
+    let check = |parts: &[&[u8]], want: Result<&[&str], &str>| {
+        let inner = parts.concat();
+        let body = [varint_bytes(inner.len() as u64), inner].concat();
+        for size in 1..=body.len() {
+            let mut page = FlatPage::default();
+            let got = read_in_pieces(&body, &vec![size; body.len()], 8, &mut page);
+            let got = got.map(|()| told(&page)).map_err(|e| e.to_string());
+            assert_eq!(got, want.map(|w| w.iter().map(|s| (*s).to_owned()).collect()).map_err(str::to_owned));
+        }
+    };
+    let (a, b, untyped, gauge) = (sized(1, "a"), sized(1, "b"), whole(3, 3), whole(3, 1));
+    check(&[&a, &untyped, &metric, &metric], Ok(&["__name__=a 1", "__name__=a 1"]));
+    // Who does not begin with the name is waited for.
+    check(&[&metric, &untyped, &a], Ok(&["__name__=a 1"]));
+    check(&[&a, &untyped, &metric, &b], Err(BEHIND));
+    check(&[&a, &untyped, &metric, &gauge], Err(BEHIND));
+    check(&[&a, &metric, &untyped], Err(BEHIND));
+    check(&[&a, &whole(3, 9), &metric], Err("unknown metric type for metric \"a\": 9"));
+    check(&[&sized(1, [0xff]), &metric], Err("invalid metric name: \u{fffd}"));
+    check(&[&a, &untyped, &metric, &sized(2, [0xff])], Err("invalid help for metric \"a\": \u{fffd}"));
+    check(&[&a, &untyped, &sized(4, label("", "x")), &[0x22, 0x70]], Err("unexpected EOF"));
+    let mut page = FlatPage::default();
+    let unit = [&a[..], &untyped, &metric, &sized(5, "s"), &sized(2, "h")].concat();
+    let body = [varint_bytes(unit.len() as u64), unit].concat();
+    read_in_pieces(&body, &[3, 3, 3], 8, &mut page).unwrap();
+    assert_eq!((page.families[0].unit.as_str(), page.families[0].help.as_str()), ("s", "h"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn any_bytes_are_the_same_in_pieces(
+        body in proptest::collection::vec(any::<u8>(), 0..300),
+        sizes in proptest::collection::vec(1usize..40, 0..30),
+    ) {
+        check_pieces(&body, &sizes);
+    }
+
+    #[test]
+    fn a_page_is_the_same_in_pieces(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in any::<prop::sample::Index>(),
+        keeps in any::<bool>(),
+        sizes in proptest::collection::vec(1usize..60, 0..60),
+    ) {
+        let mut body = whole_page();
+        for (at, byte) in edits {
+            let n = body.len();
+            body[at.index(n)] = byte;
+        }
+        if !keeps {
+            body.truncate(cut.index(body.len()));
+        }
+        check_pieces(&body, &sizes);
+    }
 
     #[test]
     fn any_bytes_are_a_page_or_an_error(body in proptest::collection::vec(any::<u8>(), 0..300)) {

@@ -48,6 +48,10 @@ impl<'a> Cursor<'a> {
         Cursor { bytes, at: 0 }
     }
 
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.at == self.bytes.len()
     }

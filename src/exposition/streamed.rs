@@ -12,8 +12,14 @@ use crate::flat::Family;
 use crate::held::note;
 use crate::lines::{Lines, Syntax};
 use crate::number;
-use crate::page::PageCache;
+use crate::page::{PageCache, SeriesLine};
 use crate::text::{Event, MetricKind, Sample};
+
+pub mod blocks;
+pub mod lots;
+
+use blocks::Blocks;
+use lots::{Beside, Lots};
 
 /// Bytes that wait for the end of what they begin. A line rarely has a kilobyte; quoted text may hold newlines, so
 /// what looks broken at the end of a piece is believed to be broken when so much more has come.
@@ -31,18 +37,34 @@ type KeyHash = [u64; 2];
 #[derive(Debug, Default)]
 pub struct Streamed {
     syntax: Syntax,
-    /// By slot: the key and its length, the value's bits, and the slot whose line came behind.
-    hashes: Vec<KeyHash>,
-    lengths: Vec<u32>,
-    values: Vec<u64>,
-    next: Vec<u32>,
+    slots: Blocks<Slot>,
     first: u32,
-    table: HashTable<u32>,
+    table: Table,
     free: Vec<u32>,
     used: Bits,
     line_count: usize,
     families: Vec<Family>,
     page: Page,
+    /// Where samples come by way of a flat page.
+    lots: Option<Box<Lots>>,
+}
+
+/// What is known of a series.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    /// Of its key, and the key's length.
+    hash: KeyHash,
+    /// The bits of its last value.
+    value: u64,
+    length: u32,
+    /// The slot whose line came behind.
+    next: u32,
+}
+
+const _: () = assert!(size_of::<Slot>() == 32);
+
+impl Slot {
+    const EMPTY: Slot = Slot { hash: [0; 2], value: 0, length: 0, next: NO_SLOT };
 }
 
 /// The page that is being read.
@@ -71,6 +93,7 @@ pub struct StreamedLine<'a> {
     /// The value is the one that the last page had.
     pub is_same: bool,
     pub sample: Sample<'a>,
+    pub beside: Beside<'a>,
 }
 
 /// How far a piece was read.
@@ -80,6 +103,51 @@ pub struct Progress {
     pub used: usize,
     /// What is left needs more bytes; else the reader was told to pause.
     pub is_hungry: bool,
+}
+
+/// Slots by their keys' hashes, in parts: a table that grows is filled anew, and one of a million slots would hold
+/// the shard for 40 ms. Parts are filled at random, so that they grow one by one, a third of a millisecond each.
+#[derive(Debug, Default)]
+struct Table {
+    parts: Vec<HashTable<u32>>,
+    len: usize,
+}
+
+/// Parts of 4 000 slots for a page of a million lines.
+const PARTS: usize = 256;
+
+impl Table {
+    fn part(hash: KeyHash) -> usize {
+        hash[1] as usize % PARTS
+    }
+
+    fn find(&self, hash: KeyHash, slots: &Blocks<Slot>) -> Option<u32> {
+        let part = self.parts.get(Self::part(hash))?;
+        part.find(hash[0], |slot| slots[*slot as usize].hash == hash).copied()
+    }
+
+    fn insert(&mut self, slot: u32, slots: &Blocks<Slot>) {
+        if self.parts.is_empty() {
+            self.parts.resize_with(PARTS, HashTable::new);
+        }
+        let hash = slots[slot as usize].hash;
+        self.parts[Self::part(hash)].insert_unique(hash[0], slot, |s| slots[*s as usize].hash[0]);
+        self.len += 1;
+    }
+
+    fn remove(&mut self, slot: u32, slots: &Blocks<Slot>) {
+        let hash = slots[slot as usize].hash;
+        let Some(part) = self.parts.get_mut(Self::part(hash)) else { return };
+        if let Ok(entry) = part.find_entry(hash[0], |s| *s == slot) {
+            entry.remove();
+            self.len -= 1;
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.parts.capacity() * size_of::<HashTable<u32>>()
+            + self.parts.iter().map(HashTable::allocation_size).sum::<usize>()
+    }
 }
 
 /// A set of slots.
@@ -124,35 +192,44 @@ impl Streamed {
     /// Goes on from a page that was held: each series keeps its slot.
     pub fn from_page(cache: &PageCache) -> Self {
         let mut out = Self::of(cache.syntax());
-        let slots = cache.slot_count() as usize;
-        out.hashes.resize(slots, [0; 2]);
-        out.lengths.resize(slots, 0);
-        out.values.resize(slots, 0);
-        out.next.resize(slots, NO_SLOT);
-        let mut last = NO_SLOT;
-        for line in cache.series().filter(|l| l.slot < cache.slot_count()) {
-            // A series with several timestamps has several lines.
-            if out.used.add(line.slot) {
-                out.hashes[line.slot as usize] = hash_of(line.key);
-                out.lengths[line.slot as usize] = line.key.len() as u32;
-                out.enter(line.slot);
-            }
-            out.expect(last, line.slot);
-            last = line.slot;
-        }
-        cache.row().for_each(|(slot, value)| out.values[slot as usize] = value.to_bits());
-        out.free = (0..cache.slot_count()).filter(|slot| !out.used.has(*slot)).collect();
+        out.take_over(cache.slot_count(), cache.series(), cache.row());
         out.line_count = cache.line_count();
         out.families = crate::held::families(cache.metadata());
         out
     }
 
-    pub fn syntax(&self) -> Syntax {
-        self.syntax
+    fn take_over<'a>(
+        &mut self,
+        slot_count: u32,
+        series: impl Iterator<Item = SeriesLine<'a>>,
+        row: impl Iterator<Item = (u32, f64)>,
+    ) {
+        (0..slot_count).for_each(|_| self.slots.push(Slot::EMPTY));
+        let mut last = NO_SLOT;
+        for line in series.filter(|l| l.slot < slot_count) {
+            // A series with several timestamps has several lines.
+            if self.used.add(line.slot) {
+                let known = &mut self.slots[line.slot as usize];
+                (known.hash, known.length) = (hash_of(line.key), line.key.len() as u32);
+                self.table.insert(line.slot, &self.slots);
+            }
+            self.expect(last, line.slot);
+            last = line.slot;
+        }
+        row.for_each(|(slot, value)| self.slots[slot as usize].value = value.to_bits());
+        self.free = (0..slot_count).filter(|slot| !self.used.has(*slot)).collect();
+    }
+
+    /// The same without any series.
+    pub fn emptied(&self) -> Self {
+        match &self.lots {
+            Some(lots) => Self::made(lots.making()),
+            None => Self::of(self.syntax),
+        }
     }
 
     pub fn slot_count(&self) -> u32 {
-        self.hashes.len() as u32
+        self.slots.len() as u32
     }
 
     /// Sample lines of the last page.
@@ -167,10 +244,10 @@ impl Streamed {
     /// Heap bytes.
     pub fn bytes(&self) -> usize {
         let bits = self.used.0.capacity() + self.page.seen.0.capacity() + self.page.plain.0.capacity();
-        self.hashes.capacity() * size_of::<KeyHash>()
-            + (self.values.capacity() + bits) * size_of::<u64>()
-            + (self.lengths.capacity() + self.next.capacity() + self.free.capacity()) * size_of::<u32>()
-            + self.table.allocation_size()
+        self.slots.bytes()
+            + bits * size_of::<u64>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.table.bytes()
     }
 
     /// A page begins: what was read of another one before it was never said.
@@ -179,6 +256,9 @@ impl Streamed {
         seen.0.clear();
         plain.0.clear();
         self.page = Page { seen, plain, last: NO_SLOT, ..Page::default() };
+        if let Some(lots) = &mut self.lots {
+            lots.begin();
+        }
     }
 
     /// Sample lines of the page so far.
@@ -195,51 +275,45 @@ impl Streamed {
         honors_timestamps: bool,
         mut tell: impl FnMut(StreamedLine<'_>) -> Result<bool, E>,
     ) -> Result<Progress, E> {
+        if let Some(mut lots) = self.lots.take() {
+            let read = self.read_lots(&mut lots, bytes, is_last, honors_timestamps, tell);
+            self.lots = Some(lots);
+            return read;
+        }
         if self.page.is_over {
             return Ok(Progress { used: bytes.len(), is_hungry: true });
         }
-        let whole = if is_last { bytes.len() } else { memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1) };
-        let text = &bytes[..whole];
+        let text = whole_lines(bytes, is_last);
         let mut used = 0;
-        while is_last || used < whole {
+        loop {
             if let Some((slot, sample)) = self.expected(text, used) {
                 used = sample.end + 1;
                 self.page.last = slot;
-                if !tell(self.line(slot, false, sample, honors_timestamps))? {
+                if !tell(self.line(slot, false, sample, Beside::default(), honors_timestamps))? {
                     return Ok(Progress { used, is_hungry: false });
                 }
                 continue;
             }
-            let mut parser = Lines::resume(self.syntax, text, used, self.page.kind);
-            match parser.next_event() {
-                Ok(Some(event)) => {
-                    used = parser.position().min(whole);
-                    if let Event::Sample(sample) = event {
-                        let (slot, is_new) = self.slot_of(sample.key);
-                        if !tell(self.line(slot, is_new, sample, honors_timestamps))? {
-                            return Ok(Progress { used, is_hungry: false });
-                        }
-                    } else {
-                        self.note(&event);
+            match step(self.syntax, self.page.kind, bytes, used, is_last)? {
+                Step::Event(Event::Sample(sample), next) => {
+                    used = next;
+                    let (slot, is_new) = self.slot_of(sample.key);
+                    if !tell(self.line(slot, is_new, sample, Beside::default(), honors_timestamps))? {
+                        return Ok(Progress { used, is_hungry: false });
                     }
                 }
-                Ok(None) if is_last || (self.syntax == Syntax::Text && parser.held_end() < whole) => {
-                    // Behind a NUL nothing is read.
+                Step::Event(event, next) => {
+                    used = next;
+                    self.note(&event);
+                }
+                Step::Skip(next) => used = next,
+                Step::NeedsMore => return Ok(Progress { used, is_hungry: true }),
+                Step::Over => {
                     self.page.is_over = true;
                     return Ok(Progress { used: bytes.len(), is_hungry: true });
                 }
-                Ok(None) if self.syntax == Syntax::Text => used = whole,
-                // The end is the end where nothing follows.
-                Ok(None) => break,
-                Err(e) if is_last || bytes.len() - used >= CARRY_BYTES_MAX => return Err(e.into()),
-                Err(_) => break,
             }
         }
-        if !is_last && bytes.len() - used >= CARRY_BYTES_MAX {
-            let text = format!("a line has more than {CARRY_BYTES_MAX} bytes");
-            return Err(Error::Malformed(text).into());
-        }
-        Ok(Progress { used, is_hungry: true })
     }
 
     fn note(&mut self, event: &Event<'_>) {
@@ -252,7 +326,7 @@ impl Streamed {
     /// The slot whose line is likely to come next.
     #[inline]
     fn guess(&self) -> u32 {
-        self.next.get(self.page.last as usize).copied().unwrap_or(self.first)
+        self.slots.get(self.page.last as usize).map_or(self.first, |s| s.next)
     }
 
     /// The sample at `at`, where it is the expected one's next plain value: its key was read before.
@@ -262,9 +336,10 @@ impl Streamed {
         if !self.used.has(slot) {
             return None;
         }
-        let key = text.get(at..at + self.lengths[slot as usize] as usize)?;
+        let known = &self.slots[slot as usize];
+        let key = text.get(at..at + known.length as usize)?;
         let value_at = at + key.len() + 1;
-        if text.get(value_at - 1) != Some(&b' ') || self.hashes[slot as usize] != hash_of(key) {
+        if text.get(value_at - 1) != Some(&b' ') || known.hash != hash_of(key) {
             return None;
         }
         let (value, end) = number::leading(text, value_at)?;
@@ -281,28 +356,30 @@ impl Streamed {
         slot: u32,
         is_new: bool,
         sample: Sample<'a>,
+        beside: Beside<'a>,
         honors_timestamps: bool,
     ) -> StreamedLine<'a> {
         self.page.samples += 1;
         let is_plain = sample.timestamp.is_none() || !honors_timestamps;
         let is_first = self.page.seen.add(slot);
         let is_repeated = is_plain && !is_first;
-        if is_plain && !is_repeated {
+        let is_float = beside.histogram.is_none();
+        if is_plain && !is_repeated && is_float {
             self.page.plain.add(slot);
         }
-        let is_same = !is_new && self.values[slot as usize] == sample.value.to_bits();
-        StreamedLine { slot, is_new, is_first, is_repeated, is_same, sample }
+        let is_same = is_float && !is_new && self.slots[slot as usize].value == sample.value.to_bits();
+        StreamedLine { slot, is_new, is_first, is_repeated, is_same, sample, beside }
     }
 
     #[inline]
     fn slot_of(&mut self, key: &[u8]) -> (u32, bool) {
         let hash = hash_of(key);
         let (last, guess) = (self.page.last, self.guess());
-        if self.used.has(guess) && self.hashes[guess as usize] == hash {
+        if self.used.has(guess) && self.slots[guess as usize].hash == hash {
             self.page.last = guess;
             return (guess, false);
         }
-        let found = self.table.find(hash[0], |slot| self.hashes[*slot as usize] == hash).copied();
+        let found = self.table.find(hash, &self.slots);
         let slot = found.unwrap_or_else(|| self.take_slot(key, hash));
         self.expect(last, slot);
         self.page.last = slot;
@@ -311,31 +388,23 @@ impl Streamed {
 
     /// Behind `last` comes `slot`; before all others where there is no last.
     fn expect(&mut self, last: u32, slot: u32) {
-        match self.next.get_mut(last as usize) {
-            Some(next) => *next = slot,
+        match self.slots.get_mut(last as usize) {
+            Some(last) => last.next = slot,
             None => self.first = slot,
         }
     }
 
     #[cold]
     fn take_slot(&mut self, key: &[u8], hash: KeyHash) -> u32 {
-        let slot = self.free.pop().unwrap_or(self.hashes.len() as u32);
-        if slot as usize == self.hashes.len() {
-            self.hashes.push(hash);
-            self.lengths.push(0);
-            self.values.push(0);
-            self.next.push(NO_SLOT);
+        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
+        if slot as usize == self.slots.len() {
+            self.slots.push(Slot::EMPTY);
         }
-        self.hashes[slot as usize] = hash;
-        self.lengths[slot as usize] = key.len() as u32;
+        let known = &mut self.slots[slot as usize];
+        (known.hash, known.length) = (hash, key.len() as u32);
         self.used.add(slot);
-        self.enter(slot);
+        self.table.insert(slot, &self.slots);
         slot
-    }
-
-    fn enter(&mut self, slot: u32) {
-        let hashes = &self.hashes;
-        self.table.insert_unique(hashes[slot as usize][0], slot, |s| hashes[*s as usize][0]);
     }
 
     /// Slots whose key the page read does not have.
@@ -348,29 +417,98 @@ impl Streamed {
         self.page.seen.without(&self.page.plain)
     }
 
-    /// The page read counts: these values, and no keys but its own.
-    pub fn commit(&mut self, changed: &[(u32, f64)]) {
-        for (slot, value) in changed {
-            self.values[*slot as usize] = value.to_bits();
-        }
-        let gone: Vec<u32> = self.vanished().collect();
-        for slot in &gone {
-            if let Ok(entry) = self.table.find_entry(self.hashes[*slot as usize][0], |s| s == slot) {
-                entry.remove();
-            }
-        }
-        self.free.extend(gone);
+    /// The page read counts, and a slot of [`Streamed::vanished`] is free again.
+    pub fn forget(&mut self, slot: u32) {
+        self.table.remove(slot, &self.slots);
+        self.free.push(slot);
+    }
+
+    /// The page read counts, and this is the slot's value.
+    #[inline]
+    pub fn keep(&mut self, slot: u32, value: f64) {
+        self.slots[slot as usize].value = value.to_bits();
+    }
+
+    /// The page read counts: all that vanished is forgotten, all that changed is kept, and its keys are those there are.
+    pub fn settle(&mut self) {
         std::mem::swap(&mut self.used, &mut self.page.seen);
         self.line_count = self.page.samples as usize;
-        self.families = std::mem::take(&mut self.page.families);
+        self.families = match &mut self.lots {
+            Some(lots) => lots.take_families(),
+            None => std::mem::take(&mut self.page.families),
+        };
+    }
+
+    #[cfg(test)]
+    fn commit(&mut self, changed: &[(u32, f64)]) {
+        changed.iter().for_each(|(slot, value)| self.keep(*slot, *value));
+        let gone: Vec<u32> = self.vanished().collect();
+        gone.into_iter().for_each(|slot| self.forget(slot));
+        self.settle();
     }
 
     /// The page read does not count. True where refused pages left so many keys that all is to be forgotten.
     pub fn refuse(&mut self) -> bool {
         self.page.families = Vec::new();
+        if let Some(lots) = &mut self.lots {
+            lots.begin();
+        }
         let lines = self.line_count.max(self.page.samples as usize);
-        self.table.len() > 2 * lines + STRANGERS_MAX
+        self.table.len > 2 * lines + STRANGERS_MAX
     }
+}
+
+/// What stands at a place of a page of lines.
+enum Step<'a> {
+    /// An event, and where the next one begins.
+    Event(Event<'a>, usize),
+    /// Nothing up to there.
+    Skip(usize),
+    /// The rest of the page is needed.
+    NeedsMore,
+    /// The page ends.
+    Over,
+}
+
+/// The lines of `bytes` that are all there.
+fn whole_lines(bytes: &[u8], is_last: bool) -> &[u8] {
+    let whole = if is_last { bytes.len() } else { memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1) };
+    &bytes[..whole]
+}
+
+/// Looks at what stands at `used` of a page of lines, of which `bytes` came last.
+fn step(
+    syntax: Syntax,
+    kind: MetricKind,
+    bytes: &[u8],
+    used: usize,
+    is_last: bool,
+) -> Result<Step<'_>, Error> {
+    let text = whole_lines(bytes, is_last);
+    let whole = text.len();
+    let waits = bytes.len() - used;
+    if !is_last && used >= whole {
+        return match waits >= CARRY_BYTES_MAX {
+            true => Err(too_long()),
+            false => Ok(Step::NeedsMore),
+        };
+    }
+    let mut parser = Lines::resume(syntax, text, used, kind);
+    match parser.next_event() {
+        Ok(Some(event)) => Ok(Step::Event(event, parser.position().min(whole))),
+        // Behind a NUL nothing is read.
+        Ok(None) if is_last || (syntax == Syntax::Text && parser.held_end() < whole) => Ok(Step::Over),
+        Ok(None) if syntax == Syntax::Text => Ok(Step::Skip(whole)),
+        // The end is the end where nothing follows.
+        Ok(None) if waits >= CARRY_BYTES_MAX => Err(too_long()),
+        Ok(None) => Ok(Step::NeedsMore),
+        Err(e) if is_last || waits >= CARRY_BYTES_MAX => Err(e),
+        Err(_) => Ok(Step::NeedsMore),
+    }
+}
+
+fn too_long() -> Error {
+    Error::Malformed(format!("a line has more than {CARRY_BYTES_MAX} bytes"))
 }
 
 fn hash_of(key: &[u8]) -> KeyHash {

@@ -2,7 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use std::time::Duration;
+
 use crate::rt::executor::TaskClass;
+
+/// How long a longest turn is remembered: for this time at least, and at most twice as long.
+pub(crate) const TURN_WINDOW: Duration = Duration::from_secs(60);
 
 /// The task class shown while no task has run yet.
 const NO_CLASS: u8 = u8::MAX;
@@ -17,6 +22,9 @@ pub(crate) struct ShardCounters {
     pub(crate) late_max_ns: AtomicU64,
     pub(crate) busy_ns: AtomicU64,
     pub(crate) class_busy_ns: [AtomicU64; TaskClass::COUNT],
+    /// The longest turn of each class in this window and in the one before it.
+    turn_max_ns: [AtomicU64; TaskClass::COUNT],
+    turn_before_ns: [AtomicU64; TaskClass::COUNT],
     pub(crate) jobs: AtomicU64,
     pub(crate) messages: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -39,6 +47,8 @@ impl ShardCounters {
             late_max_ns: AtomicU64::new(0),
             busy_ns: AtomicU64::new(0),
             class_busy_ns: Default::default(),
+            turn_max_ns: Default::default(),
+            turn_before_ns: Default::default(),
             jobs: AtomicU64::new(0),
             messages: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -55,6 +65,22 @@ impl ShardCounters {
     /// Remembers whose turn it is, for the watchdog's last words.
     pub(crate) fn enter(&self, class: TaskClass) {
         self.class.store(class as u8, Relaxed);
+    }
+
+    /// One turn of a task is over.
+    pub(crate) fn turned(&self, class: TaskClass, took: Duration) {
+        self.turn_max_ns[class as usize].fetch_max(took.as_nanos() as u64, Relaxed);
+    }
+
+    /// Another window of turns begins.
+    pub(crate) fn turn_window(&self) {
+        for (now, before) in self.turn_max_ns.iter().zip(&self.turn_before_ns) {
+            before.store(now.swap(0, Relaxed), Relaxed);
+        }
+    }
+
+    fn turn_max(&self, class: usize) -> u64 {
+        self.turn_max_ns[class].load(Relaxed).max(self.turn_before_ns[class].load(Relaxed))
     }
 
     pub(crate) fn last_class(&self) -> Option<TaskClass> {
@@ -77,6 +103,9 @@ pub struct ShardReading {
     pub busy_seconds: f64,
     /// The same by task class, in the order of [`TaskClass::ALL`].
     pub class_busy_seconds: [f64; TaskClass::COUNT],
+    /// The longest time, by task class, for which one poll of one task held the shard in the last minute or two. Zero
+    /// where none outlasted the executor's preempt timer: shorter ones are not timed.
+    pub turn_max_seconds: [f64; TaskClass::COUNT],
     /// Pulses so far, their summed lateness, and the worst one.
     pub beats: u64,
     pub late_seconds: f64,
@@ -108,6 +137,7 @@ impl ShardReading {
             cpu_seconds: thread_cpu_seconds(counters.thread.load(Relaxed)),
             busy_seconds: seconds(&counters.busy_ns),
             class_busy_seconds: std::array::from_fn(|class| seconds(&counters.class_busy_ns[class])),
+            turn_max_seconds: std::array::from_fn(|class| counters.turn_max(class) as f64 / 1e9),
             beats: counters.beats.load(Relaxed),
             late_seconds: seconds(&counters.late_ns),
             late_max_seconds: seconds(&counters.late_max_ns),
@@ -135,4 +165,29 @@ pub(crate) fn this_thread() -> u32 {
 pub(crate) fn thread_cpu_seconds(thread: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).unwrap_or_default();
     stat.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_turn_is_remembered_for_a_window_and_no_longer_than_two() {
+        let counters = ShardCounters::new();
+        let check = |want_ms: u64| {
+            let reading = ShardReading::of(0, &counters, 0, 0);
+            let ms = reading.turn_max_seconds.map(|s| (s * 1e3).round() as u64);
+            assert_eq!(ms, [0, want_ms, 0, 0, 0]);
+        };
+        counters.turned(TaskClass::Ingest, Duration::from_millis(20));
+        counters.turned(TaskClass::Ingest, Duration::from_millis(3));
+        check(20);
+        counters.turn_window();
+        counters.turned(TaskClass::Ingest, Duration::from_millis(7));
+        check(20);
+        counters.turn_window();
+        check(7);
+        counters.turn_window();
+        check(0);
+    }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
 
 use crate::rt::clock::{Clock, Moment, SystemClock};
-use crate::rt::counters::{ShardCounters, this_thread};
+use crate::rt::counters::{ShardCounters, TURN_WINDOW, this_thread};
 use crate::rt::doorbell::Port;
 use crate::rt::error::{Error, io_error};
 use crate::rt::gate::{Gate, Signal};
@@ -559,7 +559,12 @@ async fn drive(local: Rc<Local>) {
 fn sample_busy(local: &Rc<Local>) {
     let (counters, queues) = (local.counters.clone(), local.queues);
     let mut last = Moment::default();
+    let mut window = local.pulse.now();
     local.pulse.on_beat(move |now| {
+        if now.since(window) >= TURN_WINDOW {
+            window = now;
+            counters.turn_window();
+        }
         if now.since(last) >= SAMPLE_EVERY {
             last = now;
             let executor = glommio::executor();
@@ -614,7 +619,13 @@ pub fn spawn<R: 'static>(class: TaskClass, future: impl Future<Output = R> + 'st
         let mut future = pin!(future);
         poll_fn(move |cx| {
             counters.enter(class);
-            future.as_mut().poll(cx)
+            let began = SystemClock.now();
+            let polled = future.as_mut().poll(cx);
+            // Most turns are over before the timer: they cost one look at the clock, not two.
+            if glommio::executor().need_preempt() {
+                counters.turned(class, SystemClock.now().since(began));
+            }
+            polled
         })
         .await
     };

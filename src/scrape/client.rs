@@ -332,13 +332,13 @@ struct Large {
 }
 
 impl Ask<'_> {
-    /// Pages of lines are read as they come if they are large; of others, and where families of a page that was cut
-    /// off are kept, all is gathered.
+    /// Pages are read as they come if they are large; where families of a page that was cut off are kept, or nothing
+    /// can be said before the end, all is gathered.
     fn large(&self, head: &Head) -> Large {
         let form = content::form(&head.content_type, self.config.fallback_protocol).ok();
         let reading = form.map(|f| Reading::of(f, self.target.histograms, self.features));
         match reading {
-            Some(Reading::Lines(_)) if !self.config.keeps_partial => {
+            Some(reading) if reading.can_stream(self.features) && !self.config.keeps_partial => {
                 let body = if head.is_gzip { STREAM_PACKED_MIN } else { STREAM_BYTES_MIN };
                 Large { body, unpacked: STREAM_BYTES_MIN }
             }

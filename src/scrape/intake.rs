@@ -133,6 +133,16 @@ impl Entry {
     }
 }
 
+/// When the counter of a sample began.
+struct Start {
+    slot: u32,
+    start: i64,
+    /// The sample's own.
+    timestamp: Option<i64>,
+    /// Of a histogram: the message of one without observations.
+    zero: Option<Range<usize>>,
+}
+
 /// A series of the report and whether it is in the row.
 type ReportSlot = (Slot, bool);
 
@@ -414,7 +424,16 @@ impl Intake {
         let Scratch { readers, appender, messages, message_bytes, .. } = scratch;
         let Held::Flat(_) = &self.held else { return };
         let zeros: HashMap<u32, &Option<Range<usize>>> = messages.iter().map(|m| (m.slot, &m.zero)).collect();
-        for (slot, start, timestamp) in &readers.flat.changes().starts {
+        let starts = readers.flat.changes().starts.iter().map(|(slot, start, timestamp)| {
+            let zero = zeros.get(slot).and_then(|zero| (*zero).clone());
+            Start { slot: *slot, start: *start, timestamp: *timestamp, zero }
+        });
+        let starts: Vec<Start> = starts.collect();
+        self.write_starts(appender, &starts, message_bytes, at);
+    }
+
+    fn write_starts(&mut self, appender: &mut Appender, starts: &[Start], messages: &[u8], at: Timestamp) {
+        for Start { slot, start, timestamp, zero } in starts {
             let entry = self.entries[*slot as usize];
             let is_kept = entry.state.is_known();
             let time = timestamp.filter(|_| self.config.honor_timestamps).unwrap_or(at);
@@ -424,12 +443,11 @@ impl Intake {
             if entry.state != State::Idle && *start <= self.source.last_time() {
                 continue;
             }
-            match zeros.get(slot) {
-                Some(Some(zero)) => {
-                    let message = &message_bytes[zero.clone()];
+            match zero {
+                Some(zero) => {
+                    let message = &messages[zero.clone()];
                     appender.append_histogram_at(&self.source, entry.slot(), *start, 0, message);
                 }
-                Some(None) => {}
                 None => appender.append_at(entry.slot(), *start, 0, 0.0),
             }
         }
@@ -439,7 +457,19 @@ impl Intake {
     fn tell_histograms(&mut self, scratch: &mut Scratch, at: Timestamp, counts: &mut Counts) {
         let Held::Flat(cache) = &mut self.held else { return };
         cache.forget_histograms();
-        for m in &scratch.messages {
+        let Scratch { appender, messages, message_bytes, .. } = scratch;
+        self.put_histograms(appender, messages, message_bytes, at, counts);
+    }
+
+    fn put_histograms(
+        &mut self,
+        appender: &mut Appender,
+        messages: &[Message],
+        bytes: &[u8],
+        at: Timestamp,
+        counts: &mut Counts,
+    ) {
+        for m in messages {
             let entry = &mut self.entries[m.slot as usize];
             if !entry.state.is_known() {
                 continue;
@@ -453,11 +483,10 @@ impl Intake {
                 continue;
             }
             if entry.state == State::InRow {
-                scratch.appender.end(&mut self.source, entry.slot());
+                appender.end(&mut self.source, entry.slot());
             }
             entry.state = if own.is_some() { State::Stamped } else { State::Histogram };
-            let message = &scratch.message_bytes[m.bytes.clone()];
-            scratch.appender.append_histogram_at(&self.source, entry.slot(), time, 0, message);
+            appender.append_histogram_at(&self.source, entry.slot(), time, 0, &bytes[m.bytes.clone()]);
         }
     }
 
@@ -614,14 +643,24 @@ impl Intake {
     }
 
     fn end_all(&mut self, appender: &mut Appender, at: Timestamp) {
+        let entries = self.begin_end(appender, at);
+        self.end_some(appender, entries, at);
+    }
+
+    /// Says which entries are to end with the row.
+    fn begin_end(&mut self, appender: &mut Appender, at: Timestamp) -> Range<usize> {
         appender.set_late(self.bounds.late());
         self.end_old(appender, at);
         let is_live = |e: &Entry| matches!(e.state, State::InRow | State::Histogram);
         if self.must_tell_all && !self.entries.iter().any(is_live) {
-            return;
+            return 0..0;
         }
         self.must_tell_all = true;
-        for i in 0..self.entries.len() {
+        0..self.entries.len()
+    }
+
+    fn end_some(&mut self, appender: &mut Appender, entries: Range<usize>, at: Timestamp) {
+        for i in entries {
             let entry = self.entries[i];
             match entry.state {
                 State::InRow => appender.end(&mut self.source, entry.slot()),

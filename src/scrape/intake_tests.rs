@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::*;
+use crate::scrape::reading::HistogramWishes;
 use crate::scrape::target::tests::{config, target};
 use crate::shard::Shard;
 use crate::shard::budget::Budget;
@@ -75,9 +76,13 @@ struct World {
 
 impl World {
     fn new(config: ScrapeConfig) -> Self {
+        Self::with(config, Features::default(), HistogramWishes::default())
+    }
+
+    fn with(config: ScrapeConfig, features: Features, histograms: HistogramWishes) -> Self {
         let sink = Shards::new();
-        let target = Arc::new(target(&config, &[("__address__", "i")]));
-        let intake = Intake::new(Arc::new(config), target, Features::default(), &sink);
+        let target = Target { histograms, ..target(&config, &[("__address__", "i")]) };
+        let intake = Intake::new(Arc::new(config), Arc::new(target), features, &sink);
         World { scratch: Scratch::new(3), intake, sink, now: 0 }
     }
 
@@ -87,7 +92,8 @@ impl World {
     }
 
     /// An empty page has no form.
-    fn scrape_as(&mut self, form: Form, page: Option<&str>) -> String {
+    fn scrape_as<P: AsRef<[u8]> + ?Sized>(&mut self, form: Form, page: Option<&P>) -> String {
+        let page = page.map(AsRef::as_ref);
         self.now += 10;
         let form = page.filter(|p| !p.is_empty()).map(|_| form);
         assert!(self.intake.begin(&self.sink, self.now, form));
@@ -95,7 +101,7 @@ impl World {
         let result = match page {
             None => Err(Error::Fetch("refused".to_owned())),
             Some(page) => {
-                let mut page = page.as_bytes().to_vec();
+                let mut page = page.to_vec();
                 self.intake.accept(&mut self.scratch, &mut page, self.now, &mut counts)
             }
         };
@@ -118,14 +124,19 @@ impl World {
     }
 
     /// The same, read in pieces of `size`.
-    fn scrape_in_turns(&mut self, form: Form, page: Option<&str>, size: usize) -> String {
+    fn scrape_in_turns<P: AsRef<[u8]> + ?Sized>(
+        &mut self,
+        form: Form,
+        page: Option<&P>,
+        size: usize,
+    ) -> String {
+        let page = page.map(AsRef::as_ref);
         self.now += 10;
         let form = page.filter(|p| !p.is_empty()).map(|_| form);
         assert!(self.intake.begin(&self.sink, self.now, form));
         let mut giant = self.intake.begin_giant(&self.sink);
         let mut result = page.map(drop).ok_or(Error::Fetch("refused".to_owned()));
-        let (mut piece, mut pieces) =
-            (Vec::new(), page.unwrap_or_default().as_bytes().chunks(size).peekable());
+        let (mut piece, mut pieces) = (Vec::new(), page.unwrap_or_default().chunks(size).peekable());
         while result.is_ok() {
             piece.extend_from_slice(pieces.next().unwrap_or_default());
             let is_last = pieces.peek().is_none();
@@ -138,9 +149,12 @@ impl World {
                 break;
             }
         }
-        result = result.and_then(|()| self.intake.end_page(&mut giant, self.now));
-        if result.is_err() {
+        result = result.and_then(|()| self.intake.begin_row(&mut giant, self.now));
+        if result.is_ok() {
+            while self.intake.write_turn(&mut giant, self.now) {}
+        } else {
             self.intake.refuse_page(&mut giant, self.now);
+            while self.intake.end_turn(&mut giant, self.now) {}
         }
         let counts = giant.counts();
         let (scraped, kept, added) = (counts.scraped, counts.kept, counts.added);
@@ -166,6 +180,11 @@ impl World {
                 for b in &batch.series {
                     for (t, v) in batch.times_of(b).iter().zip(batch.values_of(b)) {
                         out.push(if is_stale(*v) { format!("{t}=stale") } else { format!("{t}={v}") });
+                    }
+                    for p in batch.histograms_of(b) {
+                        let h = &p.histogram;
+                        let what = if is_stale(h.sum) { "stale".to_owned() } else { format!("{h:?}") };
+                        out.push(format!("{}={what}", p.time).replace(' ', ""));
                     }
                 }
             }
@@ -548,6 +567,163 @@ mod turns {
                 };
                 prop_assert_eq!(sorted(&held), sorted(&turns), "{} of {:?}", name, pages);
             }
+        }
+    }
+
+    /// Families of `io.prometheus.client`, of series that are on a page once.
+    mod families {
+        fn varint(mut v: u64) -> Vec<u8> {
+            let mut out = Vec::new();
+            while v >= 0x80 {
+                out.push(v as u8 | 0x80);
+                v >>= 7;
+            }
+            out.push(v as u8);
+            out
+        }
+
+        fn whole(field: u64, v: u64) -> Vec<u8> {
+            [varint(field << 3), varint(v)].concat()
+        }
+
+        fn float(field: u64, v: f64) -> Vec<u8> {
+            [varint(field << 3 | 1), v.to_le_bytes().to_vec()].concat()
+        }
+
+        fn sized(field: u64, bytes: impl AsRef<[u8]>) -> Vec<u8> {
+            let bytes = bytes.as_ref();
+            [varint(field << 3 | 2), varint(bytes.len() as u64), bytes.to_vec()].concat()
+        }
+
+        fn label(name: &str, value: &str) -> Vec<u8> {
+            sized(1, [sized(1, name), sized(2, value)].concat())
+        }
+
+        fn exemplar(trace: u64, seconds: Option<u64>) -> Vec<u8> {
+            let time = seconds.map(|s| sized(3, whole(1, s))).unwrap_or_default();
+            sized(3, [label("trace", &trace.to_string()), float(2, 0.5), time].concat())
+        }
+
+        /// A metric: of its kind, a label, a value, and a time of its own.
+        pub(super) type Metric = (u8, u8, u64, Option<u64>);
+
+        /// A gauge, a counter, a classic histogram, and two families of histograms that are both classic and native.
+        pub(super) fn page(metrics: &[Metric]) -> Vec<u8> {
+            let mut out = Vec::new();
+            for kind in 0..5 {
+                let mut own: Vec<Metric> = metrics.iter().copied().filter(|m| m.0 == kind).collect();
+                own.sort_unstable();
+                own.dedup_by_key(|m| m.1);
+                if own.is_empty() {
+                    continue;
+                }
+                let number = [1, 0, 4, 4, 4][usize::from(kind)];
+                let name = sized(1, ["g", "c", "h", "n", "i"][usize::from(kind)]);
+                let metrics: Vec<u8> = own.into_iter().flat_map(|m| sized(4, metric(m))).collect();
+                let body = [name, whole(3, number), metrics, sized(5, "seconds")].concat();
+                out.extend_from_slice(&varint(body.len() as u64));
+                out.extend_from_slice(&body);
+            }
+            out
+        }
+
+        fn metric((kind, x, value, time): Metric) -> Vec<u8> {
+            let label = label("x", &x.to_string());
+            let time = time.map(|t| whole(6, t)).unwrap_or_default();
+            let begun = |field| sized(field, whole(1, value % 3));
+            let classic = [
+                whole(1, value + 1),
+                float(2, 1.5),
+                sized(3, [whole(1, value), float(2, 1.0), exemplar(value, Some(value))].concat()),
+                sized(3, [whole(1, value + 1), float(2, 5.0), exemplar(value + 1, None)].concat()),
+                begun(15),
+            ]
+            .concat();
+            let span = sized(12, [whole(1, 0), whole(2, 1)].concat());
+            let native = [whole(7, 1), span, sized(13, varint(2 * value))].concat();
+            let value = match kind {
+                0 => sized(2, float(1, value as f64)),
+                1 => sized(3, [float(1, value as f64), begun(3)].concat()),
+                2 => sized(7, classic),
+                _ => sized(7, [classic, native].concat()),
+            };
+            [label, value, time].concat()
+        }
+    }
+
+    type Scrapes = Vec<(Option<Vec<families::Metric>>, usize, bool)>;
+
+    fn scrapes() -> impl Strategy<Value = Scrapes> {
+        let time = prop_oneof![6 => Just(None), 1 => (5u64..40).prop_map(Some)];
+        let metric = (0u8..5, 0u8..3, 1u64..4, time);
+        let page = proptest::option::weighted(0.9, proptest::collection::vec(metric, 0..12));
+        proptest::collection::vec((page, 1usize..200, any::<bool>()), 1..6)
+    }
+
+    fn all_samples(w: &World) -> Vec<String> {
+        let names =
+            ["g", "c", "h", "n", "up", "h_count", "h_sum", "h_bucket", "n_count", "n_sum", "n_bucket"];
+        names
+            .map(|name| {
+                let samples = w.samples(name);
+                let mut words: Vec<&str> = samples.split(' ').collect();
+                words.sort_unstable();
+                format!("{name}: {}", words.join(" "))
+            })
+            .to_vec()
+    }
+
+    const CLASSIC: &str = "# TYPE h histogram\n# UNIT h s\n((h_bucket\\{x=\"[12]\",le=\"(1|\\+Inf)\"\\}|h_sum\\{x=\"[12]\"\\}|h_count|g) [12]\n){0,8}(d x\n)?";
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn families_in_turns_store_what_held_ones_do(
+            pages in scrapes(),
+            (native, convert_classic, always_classic) in any::<(bool, bool, bool)>(),
+            (honors, tracks, exemplars, created_zero, type_and_unit) in any::<(bool, bool, bool, bool, bool)>(),
+        ) {
+            let config = ScrapeConfig { honor_timestamps: honors, track_timestamps_staleness: tracks, ..config() };
+            let features = Features { exemplars, created_zero, type_and_unit, extra_metrics: false };
+            let wishes = HistogramWishes { native, convert_classic, always_classic };
+            let world = || World::with(config.clone(), features, wishes);
+            let (mut held, mut turns) = (world(), world());
+            let mut is_giant = false;
+            for (metrics, size, becomes_giant) in &pages {
+                is_giant |= becomes_giant;
+                let page = metrics.as_ref().map(|m| families::page(m));
+                let want = held.scrape_as(Form::Protobuf, page.as_ref());
+                let got = match is_giant {
+                    true => turns.scrape_in_turns(Form::Protobuf, page.as_ref(), *size),
+                    false => turns.scrape_as(Form::Protobuf, page.as_ref()),
+                };
+                prop_assert_eq!(want, got);
+            }
+            prop_assert_eq!(all_samples(&held), all_samples(&turns));
+        }
+
+        #[test]
+        fn converted_lines_in_turns_store_what_held_ones_do(
+            pages in proptest::collection::vec((proptest::option::weighted(0.9, CLASSIC), 1usize..60, any::<bool>()), 1..6),
+            (convert_classic, always_classic, type_and_unit) in any::<(bool, bool, bool)>(),
+        ) {
+            let features = Features { type_and_unit, ..Features::default() };
+            let wishes = HistogramWishes { native: true, convert_classic, always_classic };
+            let world = || World::with(config(), features, wishes);
+            let (mut held, mut turns) = (world(), world());
+            let mut is_giant = false;
+            for (page, size, becomes_giant) in &pages {
+                is_giant |= becomes_giant;
+                let want = held.scrape(page.as_deref());
+                let got = match is_giant {
+                    true => turns.scrape_in_turns(Form::Text, page.as_deref(), *size),
+                    false => turns.scrape(page.as_deref()),
+                };
+                let is_good = |text: &str| !text.contains(' ');
+                prop_assert_eq!(is_good(&want), is_good(&got), "{} {}", want, got);
+            }
+            prop_assert_eq!(all_samples(&held), all_samples(&turns), "{:?}", pages);
         }
     }
 }

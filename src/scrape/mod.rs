@@ -5,6 +5,10 @@
 //! Owns: its targets' connections, held pages (of large ones only what their series are) and slots.
 //! Runs on: shards; only `job` and `target` on any thread.
 //! Invariant: a page is stored whole or not at all (families are, where a job keeps what came before its deadline); what a target showed last is marked stale when it stops.
+//! Read as they come are pages of 4 MiB and more, of any form, packed or not, converted or not. Held whole are: pages of
+//! jobs that keep what came before a deadline (the last family is taken back), and of OpenMetrics where zeros are written
+//! for counters that began (the lines that say when may stand anywhere); of protobuf a family of up to a MiB, one that
+//! does not begin with its name, and any where type and unit are labels (the unit stands behind the metrics).
 //! Never: discovers targets, knows where batches go, reads a clock but the pulse's.
 
 pub mod job; // a configuration and its targets, ready to be dealt to the shards

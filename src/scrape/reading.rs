@@ -1,5 +1,6 @@
 //! How a target's pages are read: by their common runs where nothing else is asked for, else sample by sample.
 
+use exposition::streamed::lots::{self, Making};
 use exposition::{Held, Syntax, protobuf};
 
 use crate::scrape::content::Form;
@@ -72,6 +73,24 @@ impl Reading {
             Reading::Lines(syntax) | Reading::EveryLine { syntax, .. } => Some(syntax),
             Reading::Protobuf(_) => None,
         }
+    }
+
+    /// Whether a large page can be read as it comes. Not so where zeros are written for counters of OpenMetrics: the
+    /// lines that say when they began may stand anywhere.
+    pub fn can_stream(self, features: Features) -> bool {
+        !(features.created_zero && self.syntax() == Some(Syntax::OpenMetrics))
+    }
+
+    /// How a page that is read as it comes becomes samples; `None` where its lines are what is wanted.
+    pub fn making(self, features: Features) -> Option<Making> {
+        let form = match self {
+            Reading::Lines(_) => return None,
+            Reading::EveryLine { syntax, .. } => lots::Form::Lines(syntax),
+            Reading::Protobuf(wishes) => lots::Form::Protobuf(wishes.protobuf()),
+        };
+        let wishes = self.wishes().filter(|w| w.convert_classic);
+        let converts = wishes.map(|w| w.always_classic);
+        Some(Making { form, converts, needs_units: features.type_and_unit })
     }
 
     /// An empty cache for pages that are read so.

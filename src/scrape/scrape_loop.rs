@@ -11,8 +11,8 @@ use futures_lite::future::or;
 use model::Timestamp;
 
 use crate::config::ScrapeConfig;
-use crate::rt::Moment;
 use crate::rt::gate::Signal;
+use crate::rt::{Moment, yield_if_needed};
 use crate::scrape::client::{Client, Fetched, Page};
 use crate::scrape::incoming::{Incoming, PIECE_BYTES};
 use crate::scrape::intake::giant::Giant;
@@ -277,7 +277,7 @@ impl Loop {
             }
         };
         let outcome = Outcome { result, counts: Counts::default(), body_bytes };
-        let outcome = self.settle(&how, &mut giant, outcome, is_kept);
+        let outcome = self.settle(&how, &mut giant, outcome, is_kept).await;
         for (shard, batch) in giant.batches() {
             self.intake.borrow_mut().deliver(&*shared.sink, shard, batch);
             shared.rest().await;
@@ -285,24 +285,36 @@ impl Loop {
         outcome
     }
 
-    /// Makes the row of a page that was read in turns, or of one that is not to be had.
-    fn settle(&self, how: &Turns<'_>, giant: &mut Giant, read: Outcome, is_kept: bool) -> (Outcome, f64) {
+    /// Makes the row of a page that was read in turns, or of one that is not to be had, in turns, too.
+    async fn settle(
+        &self,
+        how: &Turns<'_>,
+        giant: &mut Giant,
+        read: Outcome,
+        is_kept: bool,
+    ) -> (Outcome, f64) {
         let Turns { shared, at, target, started, .. } = *how;
         let Outcome { mut result, mut body_bytes, .. } = read;
         if result == Err(Error::BodyLimit) {
             body_bytes = -1.0;
         }
-        let mut intake = self.intake.borrow_mut();
         if result.is_ok() || is_kept {
-            result = intake.end_page(giant, at).and(result);
+            let begun = self.intake.borrow_mut().begin_row(giant, at);
+            while begun.is_ok() && self.intake.borrow_mut().write_turn(giant, at) {
+                yield_if_needed().await;
+            }
+            result = begun.and(result);
         }
         if result.is_err() && !is_kept {
-            intake.refuse_page(giant, at);
+            self.intake.borrow_mut().refuse_page(giant, at);
+            while self.intake.borrow_mut().end_turn(giant, at) {
+                yield_if_needed().await;
+            }
         }
         let duration_seconds = shared.pulse.clock().now().since(started).as_secs_f64();
         let outcome = Outcome { result, counts: giant.counts(), body_bytes };
         let report = report_of(&outcome, &self.config.borrow(), target, duration_seconds);
-        intake.seal_giant(giant, &*shared.sink, at, &report);
+        self.intake.borrow_mut().seal_giant(giant, &*shared.sink, at, &report);
         (outcome, duration_seconds)
     }
 

@@ -304,6 +304,65 @@ fn native_histograms_are_kept_as_prometheus_keeps_them() {
     check_questions(&ours, &theirs, first_ms);
 }
 
+/// 40 000 gauges in one family and as many in small ones: more than is gathered before it is read.
+fn large_page() -> Vec<u8> {
+    let pad = "x".repeat(60);
+    let gauge = |i: u64| [label("id", &format!("{pad}{i}")), sized(2, &float(1, i as f64))].concat();
+    let large = family("large", 1, &(0..40_000).map(gauge).collect::<Vec<_>>());
+    let small = (0..400).flat_map(|f| {
+        let metrics: Vec<Vec<u8>> = (0..100).map(|i| gauge(100 * f + i)).collect();
+        family("small", 1, &metrics)
+    });
+    large.into_iter().chain(small).chain(family("native", 4, &[sized(7, &native_part())])).collect()
+}
+
+fn native_part() -> Vec<u8> {
+    [whole(1, 3), float(2, 4.5), signed(5, 2), span(12, 0, 1), deltas(13, &[3])].concat()
+}
+
+#[test]
+fn a_large_page_of_families_is_read_as_it_comes() {
+    let page = large_page();
+    assert!(page.len() > 4 << 20, "{}", page.len());
+    let half = page[..page.len() - 1].to_vec();
+    let target = Target::scripted(move |a| {
+        let of = match a.path.as_str() {
+            "/packed" => Page::gzipped(&page),
+            "/half" => Page { body: half.clone(), ..Page::of("") },
+            _ => Page { body: page.clone(), ..Page::of("") },
+        };
+        Page { content_type: "application/vnd.google.protobuf; encoding=delimited", ..of }
+    });
+    let job = |name: &str| {
+        format!(
+            "- job_name: {name}\n  metrics_path: /{name}\n  scrape_protocols: [PrometheusProto]\n  \
+             scrape_native_histograms: true\n  static_configs: [{{targets: ['{}']}}]\n",
+            target.address()
+        )
+    };
+    let text = format!(
+        "global: {{scrape_interval: 2s, scrape_timeout: 2s}}\nscrape_configs:\n{}{}{}",
+        job("plain"),
+        job("packed"),
+        job("half")
+    );
+    let house = House::new("large-page", &text);
+    let Some(running) = house.start() else { return };
+    for job in ["plain", "packed"] {
+        let of = |name: &str| format!("{name}{{job=\"{job}\"}}");
+        running.wait_for_value(&format!("count({})", of("large")), Some("40000"));
+        running.wait_for_value(&format!("sum({})", of("small")), Some("799980000"));
+        running.wait_for_value(&format!("histogram_sum({})", of("native")), Some("4.5"));
+        running.wait_for_value(&of("scrape_samples_scraped"), Some("80001"));
+    }
+    let error = eventually("the half page is refused", || {
+        let error = running.target_of("half")["lastError"].as_str().unwrap_or_default().to_owned();
+        (!error.is_empty()).then_some(error)
+    });
+    assert!(error.starts_with("protobufparse: insufficient length of buffer"), "{error}");
+    assert_eq!(running.query("count({job=\"half\",__name__=~\"large|small\"})"), json!([]));
+}
+
 #[test]
 fn exemplars_and_metadata_of_an_openmetrics_page_are_shown() {
     let text = "# TYPE a_seconds histogram\n# UNIT a_seconds seconds\n# HELP a_seconds How long.\n\

@@ -212,6 +212,25 @@ fn five_thousand_sleepers_wake_together_on_the_grid() {
 }
 
 #[test]
+fn a_task_that_does_not_yield_is_the_longest_turn_of_its_class() {
+    let Some(machine) = machine(settings(1)) else { return };
+    on_shard(&machine, |_notes| async {
+        let clock = SystemClock::shared();
+        let until = clock.now() + Duration::from_millis(40);
+        while clock.now() < until {}
+        // As long again, in many turns.
+        let until = clock.now() + Duration::from_millis(40);
+        while clock.now() < until {
+            systole::rt::yield_if_needed().await;
+        }
+    });
+    let longest = machine.mesh().readings()[0].turn_max_seconds;
+    assert!((0.04..2.0).contains(&longest[TaskClass::Rpc as usize]), "{longest:?}");
+    assert!(longest[TaskClass::Background as usize] < 0.04, "{longest:?}");
+    stop(machine);
+}
+
+#[test]
 fn a_direct_file_keeps_what_was_written() {
     let dir = scratch("direct");
     let Some(machine) = machine(Settings { data_dirs: vec![dir.clone()], ..settings(1) }) else { return };

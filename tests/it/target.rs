@@ -32,10 +32,11 @@ impl Page {
         Page { status, ..Page::of("") }
     }
 
-    pub(crate) fn gzipped(text: &str) -> Page {
+    pub(crate) fn gzipped(text: impl AsRef<[u8]>) -> Page {
+        let text = text.as_ref();
         let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
         let mut body = vec![0; compressor.gzip_compress_bound(text.len())];
-        let length = compressor.gzip_compress(text.as_bytes(), &mut body).expect("room for the body");
+        let length = compressor.gzip_compress(text, &mut body).expect("room for the body");
         body.truncate(length);
         Page { is_gzip: true, body, ..Page::of("") }
     }
