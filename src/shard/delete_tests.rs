@@ -299,3 +299,40 @@ fn damaged_tombstones_are_told_of_and_not_written_over() {
     assert!(matches!(delete(&house.keeper, &[], 10, 20), Err(Failed::Damaged(at)) if at == path));
     assert!(!block_on(house.keeper.compact_once()), "it is left for whoever can mend it");
 }
+
+#[test]
+fn a_damaged_newest_checkpoint_neither_loses_samples_nor_brings_deleted_ones_back() {
+    let wal = place().wal_dir();
+    let (mut cut_at, mut tried) = (0, 0);
+    loop {
+        let disk = CrashDisk::new();
+        disk.fail_after(cut_at, Fault::PowerCut);
+        let known = open(&disk).as_ref().map(work).unwrap_or_default();
+        let was_cut = disk.operations() > cut_at;
+        let disk = disk.crash(Crash::Power);
+        let numbers = block_on(crate::shard::checkpoint::checkpoint_numbers(
+            &(Rc::new(disk.clone()) as Rc<dyn Disk>),
+            &wal,
+        ));
+        if let Some(newest) = numbers.unwrap_or_default().last() {
+            let path = wal.join(crate::shard::checkpoint::checkpoint_name(*newest));
+            disk.corrupt(&path, 4096 + 17, 1);
+            let keeper = open(&disk).unwrap_or_else(|e| panic!("cut at {cut_at}: {e}"));
+            assert_eq!(keeper.recovered.damage.first().map(|d| &d.path), Some(&path), "cut at {cut_at}");
+            let have = found(&keeper);
+            assert!(
+                known.there.is_subset(&have),
+                "cut at {cut_at}: lost {:?}",
+                known.there.difference(&have)
+            );
+            let back: Vec<_> = known.gone.intersection(&have).collect();
+            assert!(back.is_empty(), "cut at {cut_at}: back again {back:?}");
+            tried += 1;
+        }
+        if !was_cut {
+            assert!(tried > 20, "{tried} tried");
+            return;
+        }
+        cut_at += 1;
+    }
+}
