@@ -786,7 +786,7 @@ fn turns(p: &mut Page, readings: &[ShardReading]) {
     p.family(
         name,
         "gauge",
-        "The longest time for which one turn of a task held the shard, in the last minute or two; 0 where none took a millisecond.",
+        "The longest time for which one turn of a task held the shard, in the last minute or two; 0 where none took half a millisecond.",
     );
     for (shard, reading) in readings.iter().enumerate() {
         for (class, seconds) in TaskClass::ALL.iter().zip(reading.turn_max_seconds) {
