@@ -88,6 +88,16 @@ pub(crate) const CHANGED: &[Changed] = &[
         },
     },
     Changed {
+        name: "an aggregation's parameter counts at each step; in the reference only at the first where the operand has an @",
+        applies: |c| {
+            let Expr::Aggregate(a) = c.tree.unparen() else { return false };
+            let selectors = a.expr.selectors();
+            a.param.as_ref().is_some_and(|p| !p.selectors().is_empty())
+                && !selectors.is_empty()
+                && selectors.iter().all(|s| s.at.is_some())
+        },
+    },
+    Changed {
         name: "info() looks at the time of its argument's @ and offset",
         applies: |c| {
             let Some(args) = call(c.tree, "info") else { return false };
