@@ -2,7 +2,7 @@
 //!
 //! What is kept grows with the series and not with the text. The line expected is the one that came behind the last
 //! one before: where as many bytes have the hash of its key they are that key, and only the value is read. Nothing that a page says counts
-//! before [`Streamed::commit`]; keys that a refused page brought stay known, so that the next one finds them.
+//! before [`Streamed::settle`]; keys that a refused page brought stay known, so that the next one finds them.
 
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_128;
