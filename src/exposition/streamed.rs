@@ -1,8 +1,9 @@
 //! A page too large to be held, read piece by piece: of each series its key's hash, its slot and its last value stay.
 //!
 //! What is kept grows with the series and not with the text. The line expected is the one that came behind the last
-//! one before: where as many bytes have the hash of its key they are that key, and only the value is read. Nothing that a page says counts
-//! before [`Streamed::settle`]; keys that a refused page brought stay known, so that the next one finds them.
+//! one before: where as many bytes have the hash of its key they are that key, and only the value is read. Nothing
+//! that a page says counts before [`Streamed::settle`]; keys that a refused page brought stay known, so that the next
+//! one finds them.
 
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_128;

@@ -15,7 +15,7 @@ const NO_CLASS: u8 = u8::MAX;
 #[derive(Debug)]
 pub(crate) struct ShardCounters {
     pub(crate) beats: AtomicU64,
-    /// When the next beat is due, by the system's monotonic clock; the far future while the shard is being built.
+    /// When the next beat is due, by the system's monotonic clock; the far future until the shard runs.
     pub(crate) due: AtomicU64,
     pub(crate) kicks: AtomicU64,
     pub(crate) late_ns: AtomicU64,

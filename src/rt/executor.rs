@@ -429,6 +429,8 @@ impl<T: 'static, M: Send + 'static> Seat<T, M> {
     {
         // Before anything else: from here on a shard that parks by mistake can be woken, whatever ran or did not.
         kick_me(&self.port).await;
+        // And is: until the heart beats, and says itself when, it is late from now on.
+        self.counters.due.store(SystemClock.now().nanos(), Relaxed);
         let local = self.enter();
         let room = MailRoom::open(&self.mesh, self.shard, local.pulse.clone(), deliver);
         let _ = local.mail.set(room.clone());
