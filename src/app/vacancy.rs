@@ -3,8 +3,8 @@
 //! A question for one series, or for a metric of one machine, is asked of all shards and answered by one. To be woken
 //! costs a shard several times what it takes to find nothing.
 
-use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use model::labels::METRIC_NAME;
@@ -12,8 +12,12 @@ use model::{MatchOp, Matcher, Timestamp};
 
 use crate::shard::births::{Births, Kind};
 
-/// Selectors that are remembered, at some 200 bytes each. Dashboards ask the same ones over and over.
+/// Selectors that are remembered: dashboards ask the same ones over and over, and a hundred of them with forty selectors
+/// each are that many. At some 200 bytes each it is a megabyte, and never more than four by the next bound.
 const SELECTORS_MAX: usize = 4096;
+
+/// A longer selector is not remembered: it is a list of names, and costs more to look for than a shard to wake.
+const SELECTOR_BYTES_MAX: usize = 1024;
 
 /// What was seen before a shard was asked, to be remembered if it had nothing.
 #[derive(Clone, Copy, Debug)]
@@ -23,11 +27,36 @@ pub struct Sight {
     from: Timestamp,
 }
 
+/// A matcher's text, without what was made of it to match.
+#[derive(Debug)]
+struct Term {
+    name: Box<str>,
+    op: MatchOp,
+    value: Box<str>,
+}
+
+impl Term {
+    fn of(m: &Matcher) -> Term {
+        Term { name: m.name.as_str().into(), op: m.op, value: m.value.as_str().into() }
+    }
+
+    fn is(&self, m: &Matcher) -> bool {
+        self.op == m.op && *self.name == *m.name && *self.value == *m.value
+    }
+}
+
 #[derive(Debug)]
 struct Known {
-    matchers: Arc<[Matcher]>,
+    selector: Box<[Term]>,
+    hash: u64,
     /// For each shard that had nothing, what was seen then.
     shards: Box<[Option<Sight>]>,
+}
+
+impl Known {
+    fn is_of(&self, matchers: &[Matcher]) -> bool {
+        self.selector.len() == matchers.len() && self.selector.iter().zip(matchers).all(|(t, m)| t.is(m))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +76,7 @@ impl Vacancies {
     ) -> Option<Sight> {
         let sight = Sight { births: births.seen(kind(matchers)), from };
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known.find(self.hash(matchers), |k| is_same(&k.matchers, matchers));
+        let found = known.find(self.hash(matchers), |k| k.is_of(matchers));
         let then = found.and_then(|k| *k.shards.get(shard)?);
         let is_vacant = then.is_some_and(|then| then.births == sight.births && then.from <= from);
         (!is_vacant).then_some(sight)
@@ -55,10 +84,13 @@ impl Vacancies {
 
     /// The shard, asked after `sight`, has nothing that the matchers fit: no series in memory, and no block that reaches
     /// behind the question's beginning.
-    pub fn remember(&self, shard: usize, shard_count: usize, matchers: &Arc<[Matcher]>, sight: Sight) {
+    pub fn remember(&self, shard: usize, shard_count: usize, matchers: &[Matcher], sight: Sight) {
+        if bytes(matchers) > SELECTOR_BYTES_MAX {
+            return;
+        }
         let hash = self.hash(matchers);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(k) = known.find_mut(hash, |k| is_same(&k.matchers, matchers)) {
+        if let Some(k) = known.find_mut(hash, |k| k.is_of(matchers)) {
             if let Some(then) = k.shards.get_mut(shard) {
                 *then = Some(sight);
             }
@@ -72,12 +104,11 @@ impl Vacancies {
         if let Some(then) = shards.get_mut(shard) {
             *then = Some(sight);
         }
-        let new = Known { matchers: matchers.clone(), shards };
-        known.insert_unique(hash, new, |k| self.hash(&k.matchers));
+        let new = Known { selector: matchers.iter().map(Term::of).collect(), hash, shards };
+        known.insert_unique(hash, new, |k| k.hash);
     }
 
     fn hash(&self, matchers: &[Matcher]) -> u64 {
-        use std::hash::BuildHasher;
         let mut hasher = self.builder.build_hasher();
         for m in matchers {
             (&m.name, m.op, &m.value).hash(&mut hasher);
@@ -86,23 +117,23 @@ impl Vacancies {
     }
 }
 
+/// What it takes to remember a selector.
+fn bytes(matchers: &[Matcher]) -> usize {
+    matchers.iter().map(|m| size_of::<Term>() + m.name.len() + m.value.len()).sum()
+}
+
 /// A selector that names its metric is told only of births that may be of it.
 fn kind(matchers: &[Matcher]) -> Option<Kind> {
     let name = matchers.iter().find(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal)?;
     Some(Kind::of(&name.value))
 }
 
-fn is_same(a: &[Matcher], b: &[Matcher]) -> bool {
-    let same = |(a, b): (&Matcher, &Matcher)| a.op == b.op && a.name == b.name && a.value == b.value;
-    a.len() == b.len() && a.iter().zip(b).all(same)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(name: &str) -> Arc<[Matcher]> {
-        [Matcher::new(MatchOp::Equal, METRIC_NAME, name).expect("a matcher")].into()
+    fn of(name: &str) -> [Matcher; 1] {
+        [Matcher::new(MatchOp::Equal, METRIC_NAME, name).expect("a matcher")]
     }
 
     #[test]
@@ -132,6 +163,17 @@ mod tests {
         vacancies.remember(0, 1, &a, sight);
         births.note_all();
         assert!(vacancies.look(&births, 0, &a, 0).is_some());
+    }
+
+    #[test]
+    fn a_selector_as_long_as_a_list_is_asked_each_time() {
+        let (births, vacancies) = (Births::default(), Vacancies::default());
+        for (length, is_asked) in [(100, false), (SELECTOR_BYTES_MAX, true)] {
+            let long = of(&"a".repeat(length));
+            let sight = vacancies.look(&births, 0, &long, 0).expect("asked");
+            vacancies.remember(0, 1, &long, sight);
+            assert_eq!(vacancies.look(&births, 0, &long, 0).is_some(), is_asked, "{length}");
+        }
     }
 
     #[test]
