@@ -1,7 +1,6 @@
 //! What each shard counts of itself, written by its thread and read by anyone: the source of `systole_shard_*`.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-
 use std::time::Duration;
 
 use crate::rt::executor::TaskClass;
