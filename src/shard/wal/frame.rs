@@ -19,6 +19,9 @@ const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"FRAM");
 const SEGMENT_MAGIC: &[u8; 8] = b"SYSTWAL1";
 const VERSION: u32 = 1;
 
+/// Of a segment's header, checksum included.
+const SEGMENT_HEADER_BYTES: usize = 44;
+
 /// Of a segment's header. Version 1 has no floor: its file was nothing before.
 const SEGMENT_VERSION: u32 = 2;
 
@@ -57,7 +60,7 @@ impl SegmentHeader {
 
     /// Errors: says what does not fit.
     pub fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
-        let b = bytes.get(..44).ok_or("the segment is shorter than its header")?;
+        let b = bytes.get(..SEGMENT_HEADER_BYTES).ok_or("the segment is shorter than its header")?;
         if &b[..8] != SEGMENT_MAGIC {
             return Err("this is not a segment of a write-ahead log");
         }
@@ -159,7 +162,7 @@ mod tests {
         let mut f = [0u8; FRAME_HEADER_BYTES];
         encode_header(&mut f, 99, 1234);
         assert_eq!(decode_header(&f), Some((99, 1234)));
-        for bit in 0..36 * 8 {
+        for bit in 0..SEGMENT_HEADER_BYTES * 8 {
             let mut bad = bytes;
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(SegmentHeader::decode(&bad).is_err(), "bit {bit}");
@@ -169,6 +172,22 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(decode_header(&bad), None, "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_segment_of_the_first_version_is_read_and_one_of_a_later_is_not() {
+        let h = SegmentHeader { shard: 3, shard_count: 8, directory_id: 77, number: 12, floor: 0 };
+        let of_version = |version: u32, covered: usize| {
+            let mut b = h.encode();
+            b[8..12].copy_from_slice(&version.to_le_bytes());
+            b[covered..].fill(0);
+            let crc = checksum(&b[..covered]);
+            b[covered..covered + 4].copy_from_slice(&crc.to_le_bytes());
+            b
+        };
+        assert_eq!(SegmentHeader::decode(&of_version(1, 32)), Ok(h));
+        let later = SegmentHeader::decode(&of_version(SEGMENT_VERSION + 1, 40));
+        assert_eq!(later, Err("the segment has a version that this program does not know"));
     }
 
     #[test]
