@@ -94,6 +94,8 @@ impl<'a> Column<'a> {
     }
 
     /// Reads the head of a column of `count` values; the reader ends behind the column.
+    // PERF: inlined, or what it returns is copied twice.
+    #[inline(always)]
     pub(crate) fn parse(reader: &mut Reader<'a>, count: usize) -> Result<Self, Error> {
         let mut column = Column {
             transform: Transform::Const,

@@ -96,7 +96,10 @@ impl Writer {
 /// Patches that a byte holds: what a kernel reads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Near<'a> {
+    /// The list of heads, and what lies behind it: a kernel may read there.
     pub heads: &'a [u8],
+    /// Heads of that list.
+    pub heads_left: usize,
     /// The list of extra bytes, and what lies behind it: a kernel may read there.
     pub extras: &'a [u8],
 }
@@ -107,7 +110,7 @@ impl Near<'_> {
     pub(crate) fn note(&mut self, mut floor: usize, above: &mut [i8]) -> usize {
         let (mut at, mut read) = (0, 0);
         let extra = |at: usize| self.extras.get(at).copied().unwrap_or(0);
-        for &head in self.heads {
+        for &head in self.heads.iter().take(self.heads_left) {
             let long = usize::from(head >> 4 == GAP_LONG as u8);
             let more = usize::from(head & 15 == BYTE);
             // PERF: masks instead of choices, which no CPU would guess.
@@ -119,6 +122,7 @@ impl Near<'_> {
             read += 1;
         }
         self.heads = &self.heads[read..];
+        self.heads_left -= read;
         self.extras = self.extras.get(at..).unwrap_or(&[]);
         floor
     }
@@ -127,7 +131,10 @@ impl Near<'_> {
 /// The patches of a column, in order of position.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patches<'a> {
+    /// The list of heads, and what lies behind it.
     heads: &'a [u8],
+    /// Heads of that list.
+    heads_left: usize,
     /// The list of extra bytes, and what lies behind it.
     extras: &'a [u8],
     /// Bytes of that list.
@@ -144,9 +151,9 @@ impl<'a> Patches<'a> {
         let lengths = reader.varint_usize()?;
         let extras = reader.varint_usize()?;
         let wides = if lengths & 1 != 0 { reader.varint_usize()? } else { 0 };
-        let heads = reader.take(lengths >> 1)?;
+        let (heads, heads_left) = (reader.rest(), reader.take(lengths >> 1)?.len());
         let (extras, extras_left) = (reader.rest(), reader.take(extras)?.len());
-        Ok(Self { heads, extras, extras_left, wides: reader.take(wides)?, floor: 0 })
+        Ok(Self { heads, heads_left, extras, extras_left, wides: reader.take(wides)?, floor: 0 })
     }
 
     /// Whether any has more above than a byte holds.
@@ -159,11 +166,12 @@ impl<'a> Patches<'a> {
     /// alone; keeps the patches behind `above` for the next ones. Wide patches are noted as such.
     #[inline]
     pub(crate) fn note(&mut self, isa: Isa, first: usize, above: &mut [i8]) -> Result<(), Error> {
-        let mut near = Near { heads: self.heads, extras: self.extras };
+        let mut near = Near { heads: self.heads, heads_left: self.heads_left, extras: self.extras };
         let floor = isa.note(&mut near, self.floor.wrapping_sub(first), above);
         let read = self.extras.len() - near.extras.len();
         self.extras_left = self.extras_left.checked_sub(read).ok_or(Error::Corrupt("patches"))?;
-        *self = Self { heads: near.heads, extras: near.extras, floor: floor.wrapping_add(first), ..*self };
+        let Near { heads, heads_left, extras } = near;
+        *self = Self { heads, heads_left, extras, floor: floor.wrapping_add(first), ..*self };
         Ok(())
     }
 
@@ -202,8 +210,11 @@ impl<'a> Patches<'a> {
 
     /// The next patch: its position, what is above, and the list behind it.
     fn next(&self) -> Result<Option<(usize, i64, Self)>, Error> {
-        let Some((&head, heads)) = self.heads.split_first() else { return Ok(None) };
-        let mut behind = Self { heads, ..*self };
+        let (Some(left), Some((&head, heads))) = (self.heads_left.checked_sub(1), self.heads.split_first())
+        else {
+            return Ok(None);
+        };
+        let mut behind = Self { heads, heads_left: left, ..*self };
         let mut gap = usize::from(head >> 4);
         if gap == GAP_LONG {
             gap += usize::from(behind.extra()?);
@@ -235,7 +246,7 @@ impl<'a> Patches<'a> {
     /// Says whether all patches had their place.
     #[inline]
     pub(crate) fn finish(&self) -> Result<(), Error> {
-        let done = self.heads.is_empty() && self.extras_left == 0 && self.wides.is_empty();
+        let done = self.heads_left == 0 && self.extras_left == 0 && self.wides.is_empty();
         if done { Ok(()) } else { Err(Error::Corrupt("patch behind the column")) }
     }
 }

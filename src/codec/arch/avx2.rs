@@ -460,6 +460,16 @@ pub(super) unsafe fn spread(bitmap: &[u8], mut next: usize, out: &mut [u64]) {
 const PATCHES: usize = 16;
 /// Longest `above` that is noted here: places are 16 bits wide.
 const ABOVE_MAX: usize = 1 << 12;
+/// From place 16 - n on, n bytes of ones, then zeros.
+static FIRST_ONES: [u8; 2 * PATCHES] = {
+    let mut bytes = [0; 2 * PATCHES];
+    let mut at = 0;
+    while at < PATCHES {
+        bytes[at] = 0xff;
+        at += 1;
+    }
+    bytes
+};
 const _: () = assert!(ABOVE_MAX + PATCHES * (GAP_MAX + 1) <= 1 << 16);
 /// [`Near::note`], sixteen patches at a time: which extra byte belongs to whom is a running sum of
 /// who needs one, and places are the running sum of gaps. The scalar one does what is left.
@@ -468,21 +478,20 @@ const _: () = assert!(ABOVE_MAX + PATCHES * (GAP_MAX + 1) <= 1 << 16);
 /// The CPU has AVX2.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn note(near: &mut Near<'_>, mut floor: usize, above: &mut [i8]) -> usize {
-    while !near.heads.is_empty()
+    while near.heads_left > 0
+        && near.heads.len() >= PATCHES
         && near.extras.len() >= PATCHES
         && floor <= above.len()
         && above.len() <= ABOVE_MAX
     {
-        let count = near.heads.len().min(PATCHES);
-        let mut heads = [0u8; PATCHES];
-        let heads = if let Some(all) = near.heads.first_chunk::<PATCHES>() {
-            // SAFETY: sixteen bytes.
-            unsafe { _mm_loadu_si128(all.as_ptr().cast()) }
-        } else {
-            heads[..count].copy_from_slice(near.heads);
-            // SAFETY: sixteen bytes.
-            unsafe { _mm_loadu_si128(heads.as_ptr().cast()) }
+        let count = near.heads_left.min(PATCHES);
+        // SAFETY: sixteen bytes of heads, as checked above, and of ones and zeros from any count on.
+        let (heads, are_heads) = unsafe {
+            let ones = FIRST_ONES.as_ptr().add(PATCHES - count);
+            (_mm_loadu_si128(near.heads.as_ptr().cast()), _mm_loadu_si128(ones.cast()))
         };
+        // Lanes behind the list are patches of nothing without a gap.
+        let heads = _mm_and_si128(heads, are_heads);
         let low_half = _mm_set1_epi8(15);
         let codes = _mm_and_si128(heads, low_half);
         let gaps = _mm_and_si128(_mm_srli_epi16::<4>(heads), low_half);
@@ -522,6 +531,7 @@ pub(super) unsafe fn note(near: &mut Near<'_>, mut floor: usize, above: &mut [i8
         }
         floor = usize::from(place[count - 1]) + 1;
         near.heads = &near.heads[count..];
+        near.heads_left -= count;
         near.extras = &near.extras[usize::from(taken)..];
     }
     near.note(floor, above)

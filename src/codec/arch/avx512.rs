@@ -316,18 +316,20 @@ impl Packed {
         }
     }
 
-    /// The residuals of two groups, in 32 bits.
+    /// The residuals of two groups, in 32 bits, of which the first `count` are wanted.
     ///
     /// # Safety
     /// They are there, and narrow.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-    unsafe fn two_groups(self, unpack: Unpack, group: usize) -> __m512i {
-        // SAFETY: as promised; there is as much above as there are residuals.
+    unsafe fn two_groups(self, unpack: Unpack, group: usize, count: usize) -> __m512i {
+        // SAFETY: as promised; what is above goes on to the end of a group.
         unsafe {
-            let residuals = unpack.split_narrow(self.load(group, 16));
+            let residuals = unpack.split_narrow(self.load(group, count));
             let Some(above) = self.above else { return residuals };
-            let above = _mm512_cvtepi8_epi32(_mm_loadu_si128(above.add(group * 8).cast()));
+            let above = above.add(group * 8).cast();
+            let above = if count > 8 { _mm_loadu_si128(above) } else { _mm_loadl_epi64(above) };
+            let above = _mm512_cvtepi8_epi32(above);
             _mm512_add_epi32(residuals, _mm512_sll_epi32(above, _mm_cvtsi64_si128(i64::from(self.width))))
         }
     }
@@ -349,16 +351,34 @@ unsafe fn run<const SHAPE: u8, const SINK: u8>(
     let inverse = _mm512_div_pd(_mm512_set1_pd(1.0), power);
     let full = count / 8;
     let mut group = 0;
-    if packed.is_narrow() && full >= 2 {
+    if packed.is_narrow() {
         let unpack = Unpack::narrow(packed.width);
         while group + 2 <= full {
             // SAFETY: the residuals of both groups are there, and their sixteen words lie in `out`.
             unsafe {
-                let (low, high) = sums.next_narrow::<SHAPE>(packed.two_groups(unpack, group));
+                let (low, high) = sums.next_narrow::<SHAPE>(packed.two_groups(unpack, group, 16));
                 store::<SINK>(out.add(group * 8), low, power, inverse);
                 store::<SINK>(out.add(group * 8 + 8), high, power, inverse);
             }
             group += 2;
+        }
+        let left = count - group * 8;
+        // Of a `Delta2` the last delta of the first half would be lost.
+        if left > 0 && SHAPE != DELTA2 {
+            // SAFETY: the residuals that are left are there, and their words lie in `out`.
+            let last = unsafe {
+                let (low, high) = sums.next_narrow::<SHAPE>(packed.two_groups(unpack, group, left));
+                store_first::<SINK>(out.add(group * 8), low, power, inverse, left.min(8));
+                store_first::<SINK>(
+                    out.wrapping_add(group * 8 + 8),
+                    high,
+                    power,
+                    inverse,
+                    left.saturating_sub(8),
+                );
+                if left > 8 { lane(high, left - 9) } else { lane(low, left - 1) }
+            };
+            return if SHAPE == LINE { behind_line(ramp, count) } else { Ramp { value: last, ..ramp } };
         }
     }
     let rest = count % 8;
@@ -373,13 +393,10 @@ unsafe fn run<const SHAPE: u8, const SINK: u8>(
             group += 1;
         }
         if rest > 0 {
-            let store = (1u8 << rest) - 1;
             // SAFETY: as above, with the residuals and words of the last `rest` values only.
             unsafe {
                 let values = sums.next::<SHAPE>(packed.group(unpack, full, rest));
-                let place = out.add(full * 8).cast();
-                let near = if SINK == ULP { _mm512_maskz_loadu_epi64(store, place) } else { values };
-                _mm512_mask_storeu_epi64(place, store, finish::<SINK>(values, near, power, inverse));
+                store_first::<SINK>(out.add(full * 8), values, power, inverse, rest);
                 if SHAPE != LINE {
                     ramp.value = lane(values, rest - 1);
                     ramp.delta = lane(sums.deltas, rest - 1);
@@ -388,11 +405,12 @@ unsafe fn run<const SHAPE: u8, const SINK: u8>(
             }
         }
     }
-    if SHAPE == LINE {
-        ramp.value = ramp.value.wrapping_add(ramp.step.wrapping_mul(count as i64));
-        return ramp;
-    }
-    sums.end::<SHAPE>(ramp)
+    if SHAPE == LINE { behind_line(ramp, count) } else { sums.end::<SHAPE>(ramp) }
+}
+
+/// Where a `Line` stands behind `count` values.
+fn behind_line(ramp: Ramp, count: usize) -> Ramp {
+    Ramp { value: ramp.value.wrapping_add(ramp.step.wrapping_mul(count as i64)), ..ramp }
 }
 
 /// # Safety
@@ -404,6 +422,27 @@ unsafe fn store<const SINK: u8>(words: *mut u64, values: __m512i, power: __m512d
     unsafe {
         let near = if SINK == ULP { _mm512_loadu_si512(words.cast()) } else { values };
         _mm512_storeu_si512(words.cast(), finish::<SINK>(values, near, power, inverse));
+    }
+}
+
+/// [`store`] of the first `count` values.
+///
+/// # Safety
+/// As many words, at most eight, lie at `words`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+unsafe fn store_first<const SINK: u8>(
+    words: *mut u64,
+    values: __m512i,
+    power: __m512d,
+    inverse: __m512d,
+    count: usize,
+) {
+    let (mask, words) = (low_bits(count) as u8, words.cast());
+    // SAFETY: promised by the caller; words that are masked out are not touched.
+    unsafe {
+        let near = if SINK == ULP { _mm512_maskz_loadu_epi64(mask, words) } else { values };
+        _mm512_mask_storeu_epi64(words, mask, finish::<SINK>(values, near, power, inverse));
     }
 }
 
