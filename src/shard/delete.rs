@@ -52,10 +52,8 @@ impl Keeper {
     pub async fn delete(&self, matchers: &[Matcher], mint: Timestamp, maxt: Timestamp) -> Result<(), Failed> {
         let _turn = self.turn.take().await;
         let blocks = self.store.overlapping_to(mint, maxt, i64::MAX);
-        if !blocks.is_empty() && self.gave_up.get() {
-            // The log may still have what only blocks have now, and of series that the head does not know any more:
-            // a start would bring it back.
-            self.checkpoint_now().await?;
+        if !blocks.is_empty() {
+            self.outlive_what_was_given_up().await?;
         }
         for block in blocks {
             // Of aggregates, all windows go that have anything of it.
@@ -66,6 +64,20 @@ impl Keeper {
             }
         }
         self.delete_from_head(matchers, mint, maxt).await
+    }
+
+    /// Has no start find what only blocks have now, whichever of the two checkpoints it reads: the log behind them may
+    /// have it, and of series that the head does not know any more, so no record could delete it.
+    async fn outlive_what_was_given_up(&self) -> Result<(), Failed> {
+        while self.gave_up.get() || self.gave_up_before.get() {
+            // Without anything in the log between them, the next checkpoint would be put in the newest one's place.
+            let mut nothing = Vec::new();
+            record::begin(&mut nothing, DELETES);
+            self.append(self.generation(), &nothing)?;
+            self.durable().await?;
+            self.checkpoint_now().await?;
+        }
+        Ok(())
     }
 
     async fn delete_from_head(

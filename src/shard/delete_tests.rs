@@ -204,7 +204,22 @@ struct Known {
     gone: Samples,
 }
 
-/// Rows, deletes, cuts, checkpoints and cleanings, until the disk fails.
+/// A series with a source of its own, whose samples are late from some time on, and which goes with the second cut.
+fn append_passing(keeper: &Keeper, t: Timestamp, taken: &mut Samples) -> bool {
+    let (mut batch, name) = (Vec::new(), labels(SERIES));
+    record::begin(&mut batch, SourceId(6));
+    record::push_define(&mut batch, 0, &name);
+    let at = if t < 6 { t * 2 } else { t * 2 - 7 };
+    record::push_late(&mut batch, 0);
+    record::push_float(&mut batch, 0, at, 0, 0.5);
+    if t == 14 {
+        record::push_retire(&mut batch, SourceId(6));
+    }
+    taken.insert((name.to_string(), at));
+    keeper.append(keeper.generation(), &batch).is_ok()
+}
+
+/// Rows, late samples between them, deletes, cuts, checkpoints and cleanings, until the disk fails.
 fn work(keeper: &Keeper) -> Known {
     let (pulse, mut known, mut taken) = (pulse(), Known::default(), Samples::new());
     for t in 1..20 {
@@ -212,28 +227,32 @@ fn work(keeper: &Keeper) -> Known {
         record::begin(&mut batch, SourceId(5));
         (0..SERIES).for_each(|i| record::push_define(&mut batch, i as u32, &labels(i)));
         let row: Vec<(u32, f64)> = (0..SERIES as u32).map(|i| (i, (t * 10) as f64)).collect();
-        record::push_row(&mut batch, 0, t, false, &row);
+        record::push_row(&mut batch, 0, t * 2, false, &row);
+        taken.extend((0..SERIES).map(|i| (labels(i).to_string(), t * 2)));
         if keeper.append(keeper.generation(), &batch).is_err() {
             break;
         }
-        taken.extend((0..SERIES).map(|i| (labels(i).to_string(), t)));
+        if t < 15 && !append_passing(keeper, t, &mut taken) {
+            break;
+        }
         block_on(keeper.commit_now(&pulse));
         if keeper.state() != LogState::Writing {
             break;
         }
         known.there.clone_from(&taken);
         if t % 7 == 0 {
-            let _ = block_on(keeper.cut_now(&pulse, t - 3));
+            let _ = block_on(keeper.cut_now(&pulse, (t - 3) * 2));
         }
         if t % 4 == 0 {
             let i = (t / 4 % 3).to_string();
+            let i = if t == 16 { SERIES.to_string() } else { i };
             let text = format!("i=\"{i}\"");
             let (meant, left): (Samples, Samples) =
-                taken.iter().cloned().partition(|(l, at)| l.contains(&text) && (t - 9..t).contains(at));
+                taken.iter().cloned().partition(|(l, at)| l.contains(&text) && (t * 2 - 28..t * 2).contains(at));
             // It may be that it is done, though nobody was told.
             known.there.clone_from(&left);
             taken = left;
-            match delete(keeper, &[Matcher::equal("i", i)], t - 9, t - 1) {
+            match delete(keeper, &[Matcher::equal("i", i)], t * 2 - 28, t * 2 - 1) {
                 Ok(()) => known.gone.extend(meant),
                 Err(_) => break,
             }

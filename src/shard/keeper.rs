@@ -230,6 +230,8 @@ pub struct Keeper {
     checkpoint_turn: Turn,
     /// The head gave up samples since the last checkpoint was begun: the log may still have them.
     pub(in crate::shard) gave_up: Cell<bool>,
+    /// It did so between the beginnings of the newest checkpoint and of the one before.
+    pub(in crate::shard) gave_up_before: Cell<bool>,
     /// Somebody wants one however short the log is.
     checkpoint_asked: Cell<bool>,
     pub probe: Probe,
@@ -305,6 +307,7 @@ impl Keeper {
             checkpoint_turn: Turn::default(),
             // A start trims what it reads.
             gave_up: Cell::new(true),
+            gave_up_before: Cell::new(true),
             checkpoint_asked: Cell::new(false),
             probe: Probe::default(),
             recovered,
@@ -613,9 +616,14 @@ impl Keeper {
     pub async fn checkpoint_now(&self) -> Result<(), rt::Error> {
         let _turn = self.checkpoint_turn.take().await;
         let gave_up = self.gave_up.replace(false);
+        let before = self.checkpoint.get();
         let result = self.checkpoint_imp().await;
-        if result.is_err() && gave_up {
-            self.gave_up.set(true);
+        if result.is_err() {
+            self.gave_up.set(self.gave_up.get() || gave_up);
+        } else if self.checkpoint.get() == before {
+            self.gave_up_before.set(self.gave_up_before.get() || gave_up);
+        } else {
+            self.gave_up_before.set(gave_up);
         }
         self.probe.note_checkpoint(result.is_ok());
         result
