@@ -192,6 +192,7 @@ struct ScrapeArgs {
     /// Ask the queries Q1 afterwards.
     #[arg(long)]
     queries: bool,
+    /// Runs of each query, at least: short ones are asked for a quarter of a second.
     #[arg(long, default_value_t = 5)]
     query_runs: u32,
     /// Refresh dashboards and look labels up afterwards (Q3, Q4).

@@ -44,7 +44,7 @@ pub struct Question<'a> {
     pub top: Option<usize>,
 }
 
-/// How often each query is asked, and how long the system is watched before, while nobody asks.
+/// How often each query is asked at least, and how long the system is watched before, while nobody asks.
 #[derive(Clone, Copy)]
 pub struct Asking {
     pub runs: u32,
@@ -277,11 +277,15 @@ fn steps(q: &Question, (start, end, step): (f64, f64, f64)) -> impl Iterator<Ite
     (0..=count).map(move |i| end - (count - i) as f64 * step)
 }
 
-/// Wall seconds of each run in order of length, and CPU seconds of all together.
+/// A question is asked again until its runs took so long together: three runs of a fifth of a millisecond tell nothing.
+const ASKED_FOR: Duration = Duration::from_millis(250);
+const RUNS_MAX: usize = 1000;
+
+/// Wall seconds of each run in order of length, and CPU seconds of all together. It is asked `runs` times at least.
 fn time(client: &mut Client, path: &str, system: &mut System, runs: u32) -> Result<(Vec<f64>, f64), Error> {
     let before = system.usage()?.cpu;
-    let mut wall = Vec::new();
-    for _ in 0..runs.max(1) {
+    let (mut wall, until) = (Vec::new(), clock::now() + ASKED_FOR);
+    while wall.len() < runs.max(1) as usize || wall.len() < RUNS_MAX && clock::now() < until {
         let begin = clock::now();
         let answer =
             client.fetch(path).map_err(|e| Error::Answer { url: path.to_string(), what: e.to_string() })?;

@@ -264,7 +264,7 @@ fn query_table(report: &Value, workload: &str, names: &[String], columns: Vec<St
         of(names.first()?)?["queries"].as_array()?.iter().filter_map(|q| q["id"].as_str()).collect();
     let mut rows = Vec::new();
     for (i, id) in ids.iter().enumerate() {
-        for (title, field, digits) in [("wall ms", "wall_ms_p50", 1), ("CPU ms", "cpu_ms", 1)] {
+        for (title, field, digits) in [("wall ms", "wall_ms_p50", 2), ("CPU ms", "cpu_ms", 2)] {
             let at = format!("/queries/{i}/{field}");
             let values: Vec<Option<f64>> = names.iter().map(|n| figure(report, workload, n, &at)).collect();
             rows.push((format!("{id} {title}"), cells(&values, 1.0, digits, true)));

@@ -247,8 +247,10 @@ fn work(keeper: &Keeper) -> Known {
             let i = (t / 4 % 3).to_string();
             let i = if t == 16 { SERIES.to_string() } else { i };
             let text = format!("i=\"{i}\"");
-            let (meant, left): (Samples, Samples) =
-                taken.iter().cloned().partition(|(l, at)| l.contains(&text) && (t * 2 - 28..t * 2).contains(at));
+            let (meant, left): (Samples, Samples) = taken
+                .iter()
+                .cloned()
+                .partition(|(l, at)| l.contains(&text) && (t * 2 - 28..t * 2).contains(at));
             // It may be that it is done, though nobody was told.
             known.there.clone_from(&left);
             taken = left;
