@@ -48,7 +48,9 @@ fn as_openmetrics(page: &[u8]) -> Vec<u8> {
     for line in text.lines().filter(|l| !l.is_empty()) {
         match line.strip_suffix(" untyped") {
             Some(start) if line.starts_with("# TYPE") => out.push_str(&format!("{start} unknown")),
-            _ => out.push_str(line),
+            _ if line.starts_with('#') => out.push_str(line),
+            // Where text may have a space between labels, OpenMetrics has none.
+            _ => out.push_str(&line.replace("\", ", "\",")),
         }
         out.push('\n');
     }
@@ -140,7 +142,7 @@ fn read_rounds(syntax: Syntax, pages: &[Vec<u8>], reader: &mut PageReader, round
             buffer.extend_from_slice(page);
             let start = WallTime.start();
             let result = reader.read(cache, buffer);
-            assert!(result.is_ok());
+            result.expect("a good page");
             // The first page, and the jump from the recording's end to its start, are not steady work.
             if k > 0 && !(k + j).is_multiple_of(pages.len()) {
                 spent += WallTime.end(start);
