@@ -12,7 +12,11 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod crc32c_x86;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod unpack;
 
 use std::sync::OnceLock;
 
@@ -112,6 +116,8 @@ enum Family {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl std::fmt::Debug for Isa {
@@ -144,7 +150,12 @@ impl Isa {
                 .into_iter()
                 .flatten()
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        {
+            let neon = std::arch::is_aarch64_feature_detected!("neon");
+            [Some(Isa::SCALAR), neon.then_some(Isa(Family::Neon))].into_iter().flatten()
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         [Isa::SCALAR].into_iter()
     }
 
@@ -177,6 +188,9 @@ impl Isa {
     pub(crate) fn repeat(self, word: u64, out: &mut [u64]) {
         match self.0 {
             Family::Scalar => out.fill(word),
+            // Plain stores are as wide as any.
+            #[cfg(target_arch = "aarch64")]
+            Family::Neon => out.fill(word),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the CPU has the features.
             Family::Avx2 => unsafe { avx2::repeat(word, out) },
@@ -207,6 +221,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Family::Avx512 => unsafe { avx512::decode(shape, sink, source, ramp, out) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Family::Neon => unsafe { neon::decode(shape, sink, source, ramp, out) },
         }
     }
 
@@ -215,6 +232,8 @@ impl Isa {
     pub(crate) fn note(self, near: &mut Near<'_>, floor: usize, above: &mut [i8]) -> usize {
         match self.0 {
             Family::Scalar => near.note(floor, above),
+            #[cfg(target_arch = "aarch64")]
+            Family::Neon => near.note(floor, above),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the CPU has the features.
             Family::Avx2 | Family::Avx512 => unsafe { avx2::note(near, floor, above) },
@@ -232,6 +251,9 @@ impl Isa {
         // A value is read before its word is written: as many changes are left as words, or fewer.
         match self.0 {
             Family::Scalar => scalar::spread(bitmap, first, out),
+            // A table of two lanes would spread no faster.
+            #[cfg(target_arch = "aarch64")]
+            Family::Neon => scalar::spread(bitmap, first, out),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the CPU has the features; the bitmap's length is asserted above.
             Family::Avx2 => unsafe { avx2::spread(bitmap, first, out) },
