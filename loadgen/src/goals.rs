@@ -49,7 +49,7 @@ const fn part(n: f64) -> Option<f64> {
 /// Goals and workloads that no run of the load generator shows.
 pub const ELSEWHERE: &str = "A power cut (O4) is not made here: `cargo test crash_tests` cuts it after every single \
 operation on the disk and finds nothing lost that was acknowledged. Ten million series (S1 10 M) and two hours of \
-samples (S1 2 h) are runs of their own, see docs/performance.md; `join` puts them into one report. Rules (R1) are not \
+samples (O2 2 h) are runs of their own, see docs/performance.md; `join` puts them into one report. Rules (R1) are not \
 measured: the server has none yet.";
 
 const GOALS: [Goal; 26] = [
@@ -117,8 +117,8 @@ const GOALS: [Goal; 26] = [
     ),
     goal(
         "memory a series, two hours at 15 s",
-        "S1 2 h",
-        "/scrape/rss_bytes_per_series",
+        "O2 2 h",
+        "/history/peak_bytes_per_series",
         (part(6.0), part(2.0)),
         Some(600.0),
         "B",

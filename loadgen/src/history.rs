@@ -65,7 +65,9 @@ pub fn run(plan: &Plan, specs: &[Spec]) -> Result<Vec<Value>, Error> {
         // appended wakes those who make them.
         spec.flags.push("--storage.tsdb.block-reload-interval=1s".into());
     }
-    Ok(suite::each("O2", plan.rounds, &specs, |spec| run_one(plan, spec)))
+    // A day is the workload of record; of two hours, the memory.
+    let name = if plan.hours == 24 { "O2".to_string() } else { format!("O2 {} h", plan.hours) };
+    Ok(suite::each(&name, plan.rounds, &specs, |spec| run_one(plan, spec)))
 }
 
 fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
@@ -88,11 +90,12 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
     if kept.is_none() {
         complaints.push(format!("blocks had not settled after {:?}", LOOK_EVERY * LOOKS_MAX));
     }
+    let series = feed.keys.len() * plan.hosts;
     let kept_samples = kept.map(|k| steps_before(k.until_ms, begin_ms, steps) * feed.samples / steps);
     let timeline = sampler.points.iter().map(|(t, u)| json!([t, u.cpu.as_secs_f64(), u.rss_bytes]));
     Ok(json!({
         "history": {
-            "hours": plan.hours, "series": feed.keys.len() * plan.hosts, "samples": feed.samples,
+            "hours": plan.hours, "series": series, "samples": feed.samples,
             "seconds": feed.seconds, "speed": plan.hours as f64 * 3600.0 / feed.seconds.max(1e-3),
             "samples_per_second": feed.samples as f64 / feed.seconds.max(1e-3),
             "cpu_us_per_sample": usage.cpu.as_secs_f64() * 1e6 / feed.samples.max(1) as f64,
@@ -101,6 +104,7 @@ fn run_one(plan: &Plan, spec: &Spec) -> Result<Value, Error> {
             "kept_bytes": kept.map(|k| k.bytes), "kept_samples": kept_samples, "disk_bytes": disk,
             "bytes_per_sample_with_log": disk as f64 / feed.samples.max(1) as f64,
             "written_bytes": written, "peak_bytes": usage.peak_bytes,
+            "peak_bytes_per_series": usage.peak_bytes as f64 / series.max(1) as f64,
             "write_amplification": written.map(|w| w as f64 / disk.max(1) as f64),
             "ack_ms": quantiles(&feed.latency),
         },

@@ -494,7 +494,6 @@ fn workload(args: &ScrapeArgs, series: f64) -> &'static str {
         _ if args.most.is_some() => "S1 most",
         _ if args.shape.targets == 1 && series >= 1e6 => "S3",
         _ if series >= 1e7 => "S1 10 M",
-        _ if args.duration >= Duration::from_secs(7200) => "S1 2 h",
         _ => "S1",
     }
 }

@@ -82,6 +82,7 @@ const ROWS: &[Row] = &[
     row("a day: written MB", "/history/written_bytes", 1e-6, 1, true),
     row("a day: written / kept", "/history/write_amplification", 1.0, 2, true),
     row("a day: peak RSS MB", "/history/peak_bytes", 1e-6, 0, true),
+    row("a day: peak RSS B/series", "/history/peak_bytes_per_series", 1.0, 0, true),
     row("ceiling: series taken", "/ceiling/series", 1.0, 0, true),
     row("ceiling: memory B/series", "/ceiling/bytes_per_series", 1.0, 0, true),
     row("ceiling: series found", "/ceiling/series_found", 1.0, 0, false),
