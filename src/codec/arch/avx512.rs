@@ -4,83 +4,11 @@
 
 use std::arch::x86_64::*;
 
+use super::packed::*;
 use super::{POWERS_OF_TEN, Ramp, Shape, Sink, Source};
 use crate::bitpack::packed_bytes;
 
-const LINE: u8 = 0;
-const DELTA: u8 = 1;
-const DELTA2: u8 = 2;
-
-const INT: u8 = 0;
-const DECIMAL: u8 = 1;
-const ORDERED: u8 = 2;
-const ULP: u8 = 3;
-const WHOLE: u8 = 4;
-
-/// Decodes `out.len()` values.
-///
-/// # Safety
-/// The CPU has the features; `source` holds `out.len()` residuals.
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vbmi")]
-pub(super) unsafe fn decode(
-    shape: Shape,
-    sink: Sink,
-    source: Source<'_>,
-    ramp: Ramp,
-    out: &mut [u64],
-) -> Ramp {
-    let power = match sink {
-        Sink::Decimal(exponent) => POWERS_OF_TEN[usize::from(exponent)],
-        _ => 1.0,
-    };
-    // SAFETY: the caller's promise is passed on.
-    unsafe {
-        match sink {
-            Sink::Int => by_shape::<INT>(shape, source, power, ramp, out),
-            Sink::Decimal(0) => by_shape::<WHOLE>(shape, source, power, ramp, out),
-            Sink::Decimal(_) => by_shape::<DECIMAL>(shape, source, power, ramp, out),
-            Sink::Ordered => by_shape::<ORDERED>(shape, source, power, ramp, out),
-            Sink::Ulp => by_shape::<ULP>(shape, source, power, ramp, out),
-        }
-    }
-}
-
-/// # Safety
-/// As [`decode`].
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vbmi")]
-unsafe fn by_shape<const SINK: u8>(
-    shape: Shape,
-    source: Source<'_>,
-    power: f64,
-    ramp: Ramp,
-    out: &mut [u64],
-) -> Ramp {
-    let (out, count) = (out.as_mut_ptr(), out.len());
-    let words = |words: *const u64, count: usize| Packed {
-        bytes: words.cast::<u8>(),
-        length: count * 8,
-        width: 64,
-        above: None,
-    };
-    let packed = match source {
-        Source::Packed { bytes, width, above } => Packed {
-            bytes: bytes.as_ptr(),
-            length: bytes.len(),
-            width,
-            above: (!above.is_empty()).then_some(above.as_ptr()),
-        },
-        Source::Words(source) => words(source.as_ptr(), source.len()),
-        Source::Out => words(out.cast_const(), count),
-    };
-    // SAFETY: words are packed values of 64 bits on a little-endian machine; the rest is promised.
-    unsafe {
-        match shape {
-            Shape::Line => run::<LINE, SINK>(packed, power, ramp, out, count),
-            Shape::Delta => run::<DELTA, SINK>(packed, power, ramp, out, count),
-            Shape::Delta2 => run::<DELTA2, SINK>(packed, power, ramp, out, count),
-        }
-    }
-}
+entrance!("avx2,fma,avx512f,avx512bw,avx512dq,avx512vbmi");
 
 /// Widest residuals that are taken apart and summed up in 32 bits, sixteen at a time: sixteen sums of
 /// them, 256 times as much if they are patched, stay below 2^31.
@@ -264,17 +192,6 @@ impl Sums {
     }
 }
 
-/// Where the packed residuals lie.
-#[derive(Clone, Copy)]
-struct Packed {
-    bytes: *const u8,
-    /// Bytes that can be read.
-    length: usize,
-    width: u32,
-    /// What each residual has above its bits, to the end of a group of eight.
-    above: Option<*const i8>,
-}
-
 impl Packed {
     fn is_narrow(self) -> bool {
         self.width <= if self.above.is_some() { NARROW_PATCHED_MAX } else { NARROW_MAX }
@@ -306,7 +223,7 @@ impl Packed {
     /// They are there.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-    unsafe fn group(self, unpack: Unpack, group: usize, count: usize) -> __m512i {
+    unsafe fn one_group(self, unpack: Unpack, group: usize, count: usize) -> __m512i {
         // SAFETY: as promised; what is above goes on to the end of the group.
         unsafe {
             let residuals = unpack.split(self.load(group, count));
@@ -387,7 +304,7 @@ unsafe fn run<const SHAPE: u8, const SINK: u8>(
         while group < full {
             // SAFETY: the group's residuals are there, and its eight words lie in `out`.
             unsafe {
-                let values = sums.next::<SHAPE>(packed.group(unpack, group, 8));
+                let values = sums.next::<SHAPE>(packed.one_group(unpack, group, 8));
                 store::<SINK>(out.add(group * 8), values, power, inverse);
             }
             group += 1;
@@ -395,7 +312,7 @@ unsafe fn run<const SHAPE: u8, const SINK: u8>(
         if rest > 0 {
             // SAFETY: as above, with the residuals and words of the last `rest` values only.
             unsafe {
-                let values = sums.next::<SHAPE>(packed.group(unpack, full, rest));
+                let values = sums.next::<SHAPE>(packed.one_group(unpack, full, rest));
                 store_first::<SINK>(out.add(full * 8), values, power, inverse, rest);
                 if SHAPE != LINE {
                     ramp.value = lane(values, rest - 1);

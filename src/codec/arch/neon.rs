@@ -2,83 +2,11 @@
 
 use std::arch::aarch64::*;
 
+use super::packed::*;
 use super::unpack::{REACH_MAX, UNPACK, Unpack};
 use super::{POWERS_OF_TEN, Ramp, Shape, Sink, Source};
 
-const LINE: u8 = 0;
-const DELTA: u8 = 1;
-const DELTA2: u8 = 2;
-
-const INT: u8 = 0;
-const DECIMAL: u8 = 1;
-const ORDERED: u8 = 2;
-const ULP: u8 = 3;
-const WHOLE: u8 = 4;
-
-/// Decodes `out.len()` values.
-///
-/// # Safety
-/// The CPU has NEON; `source` holds `out.len()` residuals.
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn decode(
-    shape: Shape,
-    sink: Sink,
-    source: Source<'_>,
-    ramp: Ramp,
-    out: &mut [u64],
-) -> Ramp {
-    let power = match sink {
-        Sink::Decimal(exponent) => POWERS_OF_TEN[usize::from(exponent)],
-        _ => 1.0,
-    };
-    // SAFETY: the caller's promise is passed on.
-    unsafe {
-        match sink {
-            Sink::Int => by_shape::<INT>(shape, source, power, ramp, out),
-            Sink::Decimal(0) => by_shape::<WHOLE>(shape, source, power, ramp, out),
-            Sink::Decimal(_) => by_shape::<DECIMAL>(shape, source, power, ramp, out),
-            Sink::Ordered => by_shape::<ORDERED>(shape, source, power, ramp, out),
-            Sink::Ulp => by_shape::<ULP>(shape, source, power, ramp, out),
-        }
-    }
-}
-
-/// # Safety
-/// As [`decode`].
-#[target_feature(enable = "neon")]
-unsafe fn by_shape<const SINK: u8>(
-    shape: Shape,
-    source: Source<'_>,
-    power: f64,
-    ramp: Ramp,
-    out: &mut [u64],
-) -> Ramp {
-    let (out, count) = (out.as_mut_ptr(), out.len());
-    let words = |words: *const u64, count: usize| Packed {
-        bytes: words.cast::<u8>(),
-        length: count * 8,
-        width: 64,
-        above: None,
-    };
-    let packed = match source {
-        Source::Packed { bytes, width, above } => Packed {
-            bytes: bytes.as_ptr(),
-            length: bytes.len(),
-            width,
-            above: (!above.is_empty()).then_some(above.as_ptr()),
-        },
-        Source::Words(source) => words(source.as_ptr(), source.len()),
-        Source::Out => words(out.cast_const(), count),
-    };
-    // SAFETY: words are packed values of 64 bits on a little-endian machine; the rest is promised.
-    unsafe {
-        match shape {
-            Shape::Line => run::<LINE, SINK>(packed, power, ramp, out, count),
-            Shape::Delta => run::<DELTA, SINK>(packed, power, ramp, out, count),
-            Shape::Delta2 => run::<DELTA2, SINK>(packed, power, ramp, out, count),
-        }
-    }
-}
+entrance!("neon");
 
 /// The running sums, in vectors.
 #[derive(Clone, Copy)]
@@ -130,17 +58,6 @@ impl Sums {
         self.value = vaddq_s64(self.value, last(double_sums));
         values
     }
-}
-
-/// Where the packed residuals lie.
-#[derive(Clone, Copy)]
-struct Packed {
-    bytes: *const u8,
-    /// Bytes that can be read.
-    length: usize,
-    width: u32,
-    /// What each residual has above its bits, to the end of a group of eight.
-    above: Option<*const i8>,
 }
 
 impl Packed {
