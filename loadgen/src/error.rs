@@ -25,6 +25,14 @@ pub enum Error {
     File { path: PathBuf, what: String },
 }
 
+impl Error {
+    /// Whether a system did not come up because somebody else had its port.
+    pub fn is_port_taken(&self) -> bool {
+        let taken = |log: &str| log.to_ascii_lowercase().contains("address already in use");
+        matches!(self, Error::System { log_tail, .. } if taken(log_tail))
+    }
+}
+
 /// Says in an [`Error::Io`] what was being done.
 pub trait Context<T> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T, Error>;
@@ -33,5 +41,21 @@ pub trait Context<T> {
 impl<T> Context<T> for io::Result<T> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|source| Error::Io { what: what(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_told_from_other_ends() {
+        let check = |log_tail: &str, expect| {
+            let e = Error::System { name: "a".into(), what: "ended".into(), log_tail: log_tail.into() };
+            assert_eq!(e.is_port_taken(), expect, "{log_tail}");
+        };
+        check("listen tcp4 127.0.0.1:38235: bind: address already in use", true);
+        check("127.0.0.1:9090: Address already in use (os error 98)", true);
+        check("opening storage failed", false);
     }
 }

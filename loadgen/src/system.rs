@@ -168,6 +168,9 @@ pub fn version(spec: &Spec) -> String {
     text.unwrap_or_default()
 }
 
+/// Ports that are tried.
+const PORTS_MAX: u32 = 4;
+
 /// A running system.
 pub struct System {
     pub spec: Spec,
@@ -195,9 +198,16 @@ impl System {
             starts: 0,
             watch: None,
         };
-        system.spawn()?;
-        system.wait_ready()?;
-        Ok(system)
+        for _ in 0..PORTS_MAX {
+            system.spawn()?;
+            match system.wait_ready() {
+                // Between its choice and its use the port was another's: of a connection, even of one that asked whether
+                // it listens yet.
+                Err(e) if e.is_port_taken() => system.address = free_address()?,
+                ready => return ready.map(|()| system),
+            }
+        }
+        Err(system.failure(format!("found no free port in {PORTS_MAX} tries")))
     }
 
     pub fn spawn(&mut self) -> Result<(), Error> {
