@@ -79,7 +79,8 @@ enum Task {
     Smoke(SmokeArgs),
     /// The whole set against every system, within a bounded time.
     Bench(BenchArgs),
-    /// Put several JSON reports into one, and judge the goals by all of them.
+    /// Put several JSON reports into one, and judge the goals by all of them: a workload that two have counts as in
+    /// the later one.
     Join {
         reports: Vec<PathBuf>,
         #[command(flatten)]

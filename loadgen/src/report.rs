@@ -121,10 +121,19 @@ pub fn wrap(command: &[String], runs: Vec<Value>) -> Value {
     report
 }
 
-/// Several reports as one: the first one's machine, the runs of all, and the goals judged anew.
+/// Several reports as one: the first one's machine, the runs of all, and the goals judged anew. Where two have a
+/// workload of a system, the later one's runs count.
 pub fn join(reports: &[Value]) -> Value {
     let mut joined = reports.first().cloned().unwrap_or_default();
-    joined["runs"] = Value::Array(reports.iter().flat_map(runs).cloned().collect());
+    let is_same = |a: &Value, b: &Value| a["workload"] == b["workload"] && a["system"] == b["system"];
+    let (mut kept, mut order): (Vec<Value>, Vec<String>) = Default::default();
+    for report in reports {
+        kept.retain(|run| !runs(report).any(|later| is_same(run, later)));
+        kept.extend(runs(report).cloned());
+        order.extend(workloads(report));
+    }
+    kept.sort_by_key(|run| order.iter().position(|workload| run["workload"] == **workload));
+    joined["runs"] = Value::Array(kept);
     let commands: Vec<&str> = reports.iter().filter_map(|r| r["command"].as_str()).collect();
     joined["command"] = json!(commands.join("; "));
     joined["goals"] = json!(goals::verdicts(&joined));
@@ -417,6 +426,17 @@ mod tests {
         );
         assert_eq!(figure(&report(&[3.0, 1.0]), "S1", "prometheus", "/scrape/cpu_us_per_sample"), Some(3.0));
         assert_eq!(figure(&report(&[3.0]), "S1", "ours", "/scrape/cpu_us_per_sample"), None);
+    }
+
+    #[test]
+    fn what_two_reports_have_counts_as_in_the_later_one() {
+        let (mut set, mut ten) = (report(&[1.0, 2.0]), report(&[9.0]));
+        ten["runs"][0]["workload"] = json!("S1 10 M");
+        set["runs"][1]["system"] = json!("ours");
+        let joined = join(&[set, ten, report(&[5.0])]);
+        let seen: Vec<Option<f64>> =
+            runs(&joined).map(|r| r["scrape"]["cpu_us_per_sample"].as_f64()).collect();
+        assert_eq!(seen, [Some(2.0), Some(5.0), Some(9.0)]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn hours_are_written_at_once_and_are_all_there() -> Result<(), Box<dyn std::erro
     let _ = std::fs::remove_dir_all(folder);
     let report = report::wrap(&[], runs?);
     assert!(report::complaints(&report).is_empty(), "{report:#}");
-    let figure = |at: &str| report::figure(&report, "O2", "ours", at);
+    let figure = |at: &str| report::figure(&report, "O2 1 h", "ours", at);
     assert!(figure("/history/ack_ms/max").is_some_and(|ms| ms > 0.0), "{report:#}");
     assert_eq!(figure("/history/series").map(|n| n > 0.0), Some(true), "{report:#}");
     Ok(())
