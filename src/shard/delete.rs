@@ -69,6 +69,7 @@ impl Keeper {
     /// Has no start find what only blocks have now, whichever of the two checkpoints it reads: the log behind them may
     /// have it, and of series that the head does not know any more, so no record could delete it.
     async fn outlive_what_was_given_up(&self) -> Result<(), Failed> {
+        // Twice at most: only who has the turn gives anything up.
         while self.gave_up.get() || self.gave_up_before.get() {
             // Without anything in the log between them, the next checkpoint would be put in the newest one's place.
             let mut nothing = Vec::new();

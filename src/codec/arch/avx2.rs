@@ -341,6 +341,7 @@ static FIRST_ONES: [u8; 2 * PATCHES] = {
     bytes
 };
 const _: () = assert!(ABOVE_MAX + PATCHES * (GAP_MAX + 1) <= 1 << 16);
+
 /// [`Near::note`], sixteen patches at a time: which extra byte belongs to whom is a running sum of
 /// who needs one, and places are the running sum of gaps. The scalar one does what is left.
 ///
