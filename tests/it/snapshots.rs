@@ -13,6 +13,8 @@ use crate::exchange::said;
 use crate::house::{House, Server, eventually, form, seconds, try_request};
 use crate::peers;
 
+const BLOCK_MS: i64 = 2 * 60 * STEP_MS;
+
 const CONFIG: &str = "scrape_configs: []\n";
 
 fn write(server: &Server, time: i64) {
@@ -52,7 +54,9 @@ fn a_snapshot_answers_as_the_server_did() {
         .with("--storage.tsdb.block-reload-interval=1s");
     let Some(running) = house.start() else { return };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
-    let end = now / STEP_MS * STEP_MS;
+    // An hour before a block's end: the first block of each shard covers an hour and a half then, at any time of day,
+    // and what comes after it is too short for a second one.
+    let end = now / BLOCK_MS * BLOCK_MS - 60 * STEP_MS;
     let start = end - 270 * STEP_MS;
     (start..end).step_by(STEP_MS as usize).for_each(|time| write(&running, time));
     eventually("blocks", || has_blocks(&running).then_some(()));
