@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::api::backend::Backend;
 use crate::remote::connection::FIRST_LINE;
 
-/// Sorted connections that wait for a worker of the front: it takes them at once.
+/// Sorted connections that wait for one worker of the front: it takes them at once.
 const WAITING_MAX: usize = 1024;
 
 /// After an error that is not one connection's (no descriptors left), before the next try.
@@ -32,19 +32,32 @@ pub struct Caller {
     pub back: Box<dyn FnOnce(std::net::TcpStream, Vec<u8>) + Send>,
 }
 
-/// Where the front's own connections come from.
+/// Where one worker of the front gets its connections from.
 pub struct Doorway {
-    opened: mpsc::Receiver<(Socket, SocketAddr)>,
+    opened: mpsc::Receiver<Sorted>,
     address: SocketAddr,
 }
 
+/// A connection on its way to the worker that registers it with an executor of its own.
+struct Sorted {
+    socket: std::net::TcpStream,
+    read: Vec<u8>,
+    peer: SocketAddr,
+}
+
 impl Doorway {
-    /// Begins to accept. Must be called on the control plane. Without `shards` all connections are the front's.
-    pub fn open(listener: TcpListener, shards: Option<Arc<dyn Backend>>) -> io::Result<Doorway> {
+    /// Begins to accept, for so many workers, who get the connections in turn. Must be called on the control plane.
+    /// Without `shards` all connections are the front's.
+    pub fn open(
+        listener: TcpListener,
+        shards: Option<Arc<dyn Backend>>,
+        workers: usize,
+    ) -> io::Result<Vec<Doorway>> {
         let address = listener.local_addr()?;
-        let (sender, opened) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(accept(listener, shards, sender));
-        Ok(Doorway { opened, address })
+        let pairs = (0..workers.max(1)).map(|_| mpsc::channel(WAITING_MAX));
+        let (senders, opened): (Vec<_>, Vec<_>) = pairs.unzip();
+        tokio::spawn(accept(listener, shards, senders));
+        Ok(opened.into_iter().map(|opened| Doorway { opened, address }).collect())
     }
 }
 
@@ -53,11 +66,14 @@ impl Listener for Doorway {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Socket, SocketAddr) {
-        match self.opened.recv().await {
-            Some(opened) => opened,
-            // The task that accepts ends only after this.
-            None => std::future::pending().await,
+        // The task that accepts ends only after this.
+        while let Some(Sorted { socket, read, peer }) = self.opened.recv().await {
+            match TcpStream::from_std(socket) {
+                Ok(stream) => return (Socket::new(stream, read), peer),
+                Err(e) => tracing::error!(err = %e, "a connection cannot be served"),
+            }
         }
+        std::future::pending().await
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -65,17 +81,18 @@ impl Listener for Doorway {
     }
 }
 
-type Sender = mpsc::Sender<(Socket, SocketAddr)>;
+type Sender = mpsc::Sender<Sorted>;
 
-async fn accept(listener: TcpListener, shards: Option<Arc<dyn Backend>>, sender: Sender) {
-    loop {
+/// Until one of the workers takes no more: they stop together.
+async fn accept(listener: TcpListener, shards: Option<Arc<dyn Backend>>, workers: Vec<Sender>) {
+    for worker in workers.iter().cycle() {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = sender.closed() => return,
+            () = worker.closed() => return,
         };
         match accepted {
             Ok((stream, peer)) => {
-                tokio::spawn(sort(stream, peer, shards.clone(), sender.clone()));
+                tokio::spawn(sort(stream, peer, shards.clone(), worker.clone()));
             }
             Err(e) if is_of_one_connection(&e) => {}
             Err(e) => {
@@ -96,17 +113,15 @@ async fn sort(stream: TcpStream, peer: SocketAddr, shards: Option<Arc<dyn Backen
     let mut first = [0; FIRST_LINE.len()];
     let seen = stream.peek(&mut first).await.unwrap_or(0);
     let shards = shards.filter(|s| first[..seen] == *FIRST_LINE && s.takes_callers());
+    let Ok(socket) = stream.into_std() else { return };
     let Some(shards) = shards else {
-        let _ = sender.send((Socket::new(stream, Vec::new()), peer)).await;
+        let _ = sender.send(Sorted { socket, read: Vec::new(), peer }).await;
         return;
     };
-    let Ok(socket) = stream.into_std() else { return };
     let runtime = tokio::runtime::Handle::current();
     let back = Box::new(move |socket: std::net::TcpStream, read: Vec<u8>| {
         runtime.spawn(async move {
-            if let Ok(stream) = TcpStream::from_std(socket) {
-                let _ = sender.send((Socket::new(stream, read), peer)).await;
-            }
+            let _ = sender.send(Sorted { socket, read, peer }).await;
         });
     });
     shards.take_caller(Caller { socket, back });

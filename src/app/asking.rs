@@ -4,7 +4,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use tokio::runtime::Handle;
 
@@ -12,10 +12,6 @@ use crate::query::account::Account;
 
 /// Results of the shards up to here are merged, sorted and mapped on the worker: about a millisecond's work.
 const LITTLE_BYTES: u64 = 256 * 1024;
-
-/// How often a worker lets the shards go first before it sleeps until they have answered: a query for a few series is
-/// done by then, and to be woken costs as much again as the query.
-const YIELDS: u32 = 64;
 
 /// Says whether a query has become heavy.
 #[derive(Clone)]
@@ -57,24 +53,11 @@ where
 {
     let handle = Handle::current();
     let mut begun = Begun { query: Some(query), handle: handle.clone() };
-    let mut patience = YIELDS;
     let answer = poll_fn(|cx| match &mut begun.query {
         Some(query) if gauge.is_light() => {
-            let mut answer = Poll::Pending;
-            // While it looks by itself nobody is to wake it: that would wake a second worker.
-            let mut unwoken = Context::from_waker(Waker::noop());
-            for _ in 0..std::mem::take(&mut patience) {
-                answer = query.as_mut().poll(&mut unwoken);
-                if answer.is_ready() || !gauge.is_light() {
-                    break;
-                }
-                std::thread::yield_now();
-            }
-            if answer.is_pending() {
-                if !gauge.is_light() {
-                    return Poll::Ready(None);
-                }
-                answer = query.as_mut().poll(cx);
+            let answer = query.as_mut().poll(cx);
+            if answer.is_pending() && !gauge.is_light() {
+                return Poll::Ready(None);
             }
             if answer.is_ready() {
                 begun.query = None;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use model::time::parse_duration;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -313,13 +314,14 @@ async fn run(
     let shown = listeners.iter().filter_map(|l| l.local_addr().ok()).map(|a| a.to_string());
     let addresses: Vec<String> = shown.collect();
     let ended = Arc::new(Notify::new());
+    let workers = web::start_workers().map_err(failed)?;
     for listener in listeners {
-        tokio::spawn(answer_requests(listener, Serves::All, backend.clone(), ended.clone()));
+        answer_requests(listener, Serves::All, backend.clone(), &workers, &ended);
     }
     for listener in grpc {
         let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
         tracing::info!("OTLP over gRPC is received on {address}");
-        tokio::spawn(answer_requests(listener, Serves::Calls, backend.clone(), ended.clone()));
+        answer_requests(listener, Serves::Calls, backend.clone(), &workers, &ended);
     }
     tracing::info!(shards = backend.shard_count, data = %dir.path.display(), "Starting systole");
     let tolerance_ms = match backend.flags.adjust_timestamps {
@@ -395,11 +397,13 @@ enum Serves {
     Calls,
 }
 
-async fn answer_requests(
+/// Must be called on the control plane, which accepts; the workers answer.
+fn answer_requests(
     listener: TcpListener,
     serves: Serves,
     backend: Arc<HouseBackend>,
-    ended: Arc<Notify>,
+    workers: &[Handle],
+    ended: &Arc<Notify>,
 ) {
     let port = listener.local_addr().map(|a| a.port()).unwrap_or_default();
     let settings = api::Settings {
@@ -418,14 +422,20 @@ async fn answer_requests(
         Serves::All => api::router(backend, clock, settings),
         Serves::Calls => api::grpc_router(backend, clock, settings),
     };
-    let listener = match api::Doorway::open(listener, shards) {
-        Ok(doorway) => doorway,
+    let doorways = match api::Doorway::open(listener, shards, workers.len()) {
+        Ok(doorways) => doorways,
         Err(e) => return tracing::error!(err = %e, "the listener failed"),
     };
-    let router = router.into_make_service_with_connect_info::<api::Connection>();
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move { ended.notified().await });
-    if let Err(e) = served.await {
-        tracing::error!(err = %e, "the listener failed");
+    for (worker, doorway) in workers.iter().zip(doorways) {
+        let (router, ended) = (router.clone(), ended.clone());
+        worker.spawn(async move {
+            let router = router.into_make_service_with_connect_info::<api::Connection>();
+            let served =
+                axum::serve(doorway, router).with_graceful_shutdown(async move { ended.notified().await });
+            if let Err(e) = served.await {
+                tracing::error!(err = %e, "the listener failed");
+            }
+        });
     }
 }
 
