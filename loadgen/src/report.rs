@@ -34,6 +34,7 @@ const ROWS: &[Row] = &[
     row("RSS B/series", "/scrape/rss_bytes_per_series", 1.0, 0, true),
     row("CPU s until steady", "/first_cpu_seconds", 1.0, 2, true),
     row("disk MB", "/scrape/disk_bytes", 1e-6, 1, true),
+    row("written B/sample", "/scrape/written_bytes_per_sample", 1.0, 3, true),
     row("scrapes expected", "/scrape/scrapes_expected", 1.0, 0, false),
     row("scrapes missed", "/scrape/scrapes_missed", 1.0, 0, false),
     row("scrapes cut off", "/scrape/scrapes_aborted", 1.0, 0, false),

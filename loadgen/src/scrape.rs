@@ -18,7 +18,7 @@ use crate::shape::Shape;
 use crate::shape::format::Format;
 use crate::system::{Kind, Sampler, Spec, System};
 use crate::targets::{Options, Served, Targets};
-use crate::{dashboard, oracle, query, restart, stored, suite};
+use crate::{dashboard, oracle, process, query, restart, stored, suite};
 
 #[derive(Clone)]
 pub struct Plan {
@@ -228,6 +228,8 @@ struct Reading {
     samples: u64,
     requests: u64,
     bytes: u64,
+    /// Towards the disk.
+    written: Option<u64>,
 }
 
 impl Reading {
@@ -235,7 +237,16 @@ impl Reading {
         let cpu = system.usage()?.cpu;
         let log = targets.log();
         let (samples, requests, bytes) = (log.samples, log.requests, log.bytes);
-        Ok(Reading { at_us: clock::unix_us(), cpu, sender_cpu: targets.cpu(), samples, requests, bytes })
+        let written = process::written_bytes(system.pid());
+        Ok(Reading {
+            at_us: clock::unix_us(),
+            cpu,
+            sender_cpu: targets.cpu(),
+            samples,
+            requests,
+            bytes,
+            written,
+        })
     }
 }
 
@@ -300,6 +311,7 @@ impl Window {
             "peak_bytes": usage.peak_bytes,
             "rss_bytes_per_series": usage.rss_bytes as f64 / series,
             "disk_bytes": system.disk_bytes(),
+            "written_bytes_per_sample": b.written.zip(a.written).map(|(b, a)| (b - a) as f64 / samples.max(1.0)),
             "scrapes_expected": self.expected,
             "scrapes_missed": self.missed,
             "scrapes_aborted": targets.log().aborted,
