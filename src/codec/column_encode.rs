@@ -151,7 +151,7 @@ impl Encoder {
         self.fill_residuals(values, transform, slope);
         let mut window = Spread::of(&self.residuals).window(self.residuals.len());
         if tier == Tier::Full {
-            self.patch(&mut window);
+            self.patch(&mut window, best.bits);
         }
         let mut bits = window.bits + 8 * encoded_bytes(zigzag(window.low));
         bits += match transform {
@@ -187,8 +187,9 @@ impl Encoder {
 
     /// Narrows the window where the bits saved on all residuals exceed those of the patches.
     ///
-    /// From both ends: a base at the minimum alone would be dragged down by one counter reset.
-    fn patch(&mut self, window: &mut Window) {
+    /// From both ends: a base at the minimum alone would be dragged down by one counter reset. What cannot come below
+    /// `bits_max` is of no interest and may be left as it is.
+    fn patch(&mut self, window: &mut Window, bits_max: usize) {
         let count = self.residuals.len();
         let cut_max = (count / 4).min(CUT_MAX);
         let widest = window.width();
@@ -197,10 +198,16 @@ impl Encoder {
         }
         self.sort_ends(cut_max);
         let ends = &self.ends[..];
+        if count * narrowest(ends, cut_max, window.shift) as usize >= bits_max {
+            return;
+        }
         for width in (0..widest.min(bitpack::WIDTH_MAX + 1)).rev() {
             // A narrower window needs no fewer patches: the first that needs too many is the last.
             let Some((low_cut, high_cut)) = fewest_cuts(ends, cut_max, width + window.shift) else { return };
             let patches = low_cut + high_cut;
+            if count * width as usize + PATCH_READING_BITS * patches >= window.bits {
+                continue;
+            }
             let low = ends[low_cut];
             let patched = ends[..low_cut].iter().chain(&ends[count - high_cut..]);
             let gap = count / patches.max(1);
@@ -222,6 +229,10 @@ impl Encoder {
         self.ends.extend_from_slice(&self.residuals);
         let count = self.ends.len();
         let ends = &mut self.ends[..];
+        // A counter's own values are.
+        if ends.is_sorted() {
+            return;
+        }
         if count <= 2 * cut_max + 2 {
             ends.sort_unstable();
             return;
@@ -314,8 +325,21 @@ fn fewest_cuts(ends: &[i64], cut_max: usize, bits: u32) -> Option<(usize, usize)
         bits >= 64 || span >> bits == 0
     };
     let mut best: Option<(usize, usize)> = None;
-    let mut high = cut_max;
+    // The more is cut, the better it fits.
+    let (mut high, mut too_few) = (cut_max, 0);
+    while too_few < high {
+        let middle = too_few.midpoint(high);
+        if fits(0, middle) {
+            high = middle;
+        } else {
+            too_few = middle + 1;
+        }
+    }
     for low in 0..=cut_max {
+        // From here on the low end alone needs as many.
+        if best.is_some_and(|(l, h)| low >= l + h) {
+            break;
+        }
         while high > 0 && fits(low, high - 1) {
             high -= 1;
         }
@@ -330,6 +354,12 @@ fn fewest_cuts(ends: &[i64], cut_max: usize, bits: u32) -> Option<(usize, usize)
     best
 }
 
+/// Bits of the narrowest window that leaves `cut_max` residuals out.
+fn narrowest(ends: &[i64], cut_max: usize, shift: u32) -> u32 {
+    let span = |low: usize| ends[ends.len() - 1 - (cut_max - low)].wrapping_sub(ends[low]) as u64;
+    (0..=cut_max).map(span).min().map_or(0, |span| bitpack::width_of(span >> shift))
+}
+
 /// The slope of a line through the column: from end to end, unless all deltas agree.
 fn mean_slope(values: &[i64], deltas: Spread) -> i64 {
     if deltas.low == deltas.high {
@@ -340,4 +370,47 @@ fn mean_slope(values: &[i64], deltas: Spread) -> i64 {
     let rise = i128::from(last) - i128::from(first);
     // The mean lies between the least and the greatest delta, hence in range (rounded half away).
     i64::try_from((2 * rise + rise.signum() * steps) / (2 * steps)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By trying all.
+    fn fewest_of_all(ends: &[i64], cut_max: usize, bits: u32) -> Option<(usize, usize)> {
+        let spans = |low: usize, high: usize| ends[ends.len() - 1 - high].wrapping_sub(ends[low]) as u64;
+        let cuts = (0..=cut_max).flat_map(|low| (0..=cut_max - low).map(move |high| (low, high)));
+        let mut fitting = cuts.filter(|(low, high)| bits >= 64 || spans(*low, *high) >> bits == 0);
+        let first = fitting.next()?;
+        Some(fitting.fold(first, |best, c| if c.0 + c.1 < best.0 + best.1 { c } else { best }))
+    }
+
+    #[test]
+    fn cuts_are_as_few_as_can_be_and_no_window_is_narrower_than_the_narrowest() {
+        let mut state = 9u64;
+        let mut chance = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 33
+        };
+        for turn in 0..2_000 {
+            let count = 4 + chance() as usize % 60;
+            let mut ends: Vec<i64> = (0..count).map(|_| (chance() as i64) >> (chance() % 31)).collect();
+            if turn % 10 == 0 {
+                (ends[0], ends[1]) = (i64::MIN, i64::MAX);
+            }
+            ends.sort_unstable();
+            let cut_max = count / 4;
+            for bits in [0, 1, 2, 3, 5, 8, 13, 20, 31, 40, 63, 64] {
+                let found = fewest_cuts(&ends, cut_max, bits);
+                assert_eq!(found, fewest_of_all(&ends, cut_max, bits), "{bits} bits of {ends:?}");
+                if bits <= bitpack::WIDTH_MAX {
+                    assert_eq!(
+                        found.is_some(),
+                        narrowest(&ends, cut_max, 0) <= bits,
+                        "{bits} bits of {ends:?}"
+                    );
+                }
+            }
+        }
+    }
 }
