@@ -7,7 +7,7 @@ use std::rc::Rc;
 use codec::time_column;
 use hashbrown::HashMap;
 use model::{SeriesHash, Timestamp};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::rt;
 use crate::rt::disk::{Disk, Mode, unpublished};
@@ -60,15 +60,17 @@ struct Data {
     body: Vec<u8>,
     /// By the hash of the times: where their column lies.
     shared: HashMap<u128, Place>,
+    /// The bytes of such a hash; scratch.
+    hashed: Vec<u8>,
     /// Pages of the pieces written so far, by their first one.
     pages: HashMap<u32, u32>,
 }
 
 impl Sink for Data {
     fn times(&mut self, times: &[Timestamp]) -> Place {
-        let mut hasher = Xxh3::new();
-        times.iter().for_each(|t| hasher.update(&t.to_le_bytes()));
-        let key = hasher.digest128();
+        self.hashed.clear();
+        self.hashed.extend(times.iter().flat_map(|t| t.to_le_bytes()));
+        let key = xxh3_128(&self.hashed);
         if let Some(place) = self.shared.get(&key) {
             return *place;
         }

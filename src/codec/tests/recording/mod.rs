@@ -1,12 +1,14 @@
 //! Reads the recorded `/metrics` pages of the shared data folder.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+/// Beside the repository, if it is not said where.
 fn shared() -> PathBuf {
+    let beside = |from: &Path| from.ancestors().map(|d| d.join("shared")).find(|d| d.is_dir());
     match std::env::var_os("SYSTOLE_SHARED") {
         Some(path) => path.into(),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
+        None => beside(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap_or_else(|| "shared".into()),
     }
 }
 
